@@ -1,0 +1,56 @@
+"""Inter-layer attention: the part of LayerDiff's layer-collaborative block that lets layers see each other."""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def index_features(layers: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sinusoidal features of the layer index, so that any number of layers can be asked for.
+
+    Returns [layers, dim], in -1..1; row 0 is the background. Ours: the paper does not say how layers are numbered;
+    wavelengths run geometrically from 4 to 64 layers.
+    """
+    wavelength = 4.0 * torch.logspace(0, 4, dim // 2, base=2.0, device=device)
+    angle = torch.arange(layers, device=device)[:, None] * (2 * math.pi / wavelength)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).to(dtype)
+
+
+class InterLayerAttention(nn.Module):
+    """Attention between the K tokens that stand at one position of the K layers (LayerDiff, section 3, "inter-layer").
+
+    `operations` is torch.nn or the host's drop-in for it, which casts and offloads weights. The output projection is
+    zero in a fresh module, so that adding the result changes nothing before training.
+    """
+
+    index_dim = 32
+
+    def __init__(self, dim: int, heads: int, operations=nn, dtype: torch.dtype | None = None, device=None):
+        super().__init__()
+        self.heads = heads
+        self.norm = operations.LayerNorm(dim, dtype=dtype, device=device)
+        self.index = operations.Linear(self.index_dim, dim, dtype=dtype, device=device)
+        self.to_qkv = operations.Linear(dim, 3 * dim, bias=False, dtype=dtype, device=device)
+        self.to_out = operations.Linear(dim, dim, dtype=dtype, device=device)
+
+    def reset_parameters(self) -> None:
+        """Fresh weights: random features, a zero output projection."""
+        self.norm.reset_parameters()
+        for linear in (self.index, self.to_qkv):
+            nn.init.normal_(linear.weight, std=linear.weight.shape[1] ** -0.5)
+        nn.init.zeros_(self.index.bias)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: Tensor, layers: int) -> Tensor:
+        """[scenes * layers, tokens, dim], layers innermost -> the same shape, to be added to x."""
+        index = self.index(index_features(layers, self.index_dim, x.device, x.dtype))
+        h = rearrange(self.norm(x), "(s k) t d -> s k t d", k=layers) + index[None, :, None]
+        q, k, v = rearrange(self.to_qkv(h), "s k t (three h d) -> three s k t h d", three=3, h=self.heads)
+        # Sequences of 2 to 8 tokens and a huge batch: products broadcast over the layers beat the fused kernels.
+        q = q * q.shape[-1] ** -0.5
+        weight = torch.stack([(q * k[:, j : j + 1]).sum(-1) for j in range(layers)]).softmax(0)
+        out = sum(weight[j][..., None] * v[:, j : j + 1] for j in range(layers))
+        return self.to_out(rearrange(out, "s k t h d -> (s k) t (h d)"))

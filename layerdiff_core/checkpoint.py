@@ -1,0 +1,104 @@
+"""The pack's file format: one safetensors file whose metadata says what it is. Read with safetensors alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "layered-diffusion"
+VERSION = "1"
+FAMILIES = ("layerdiff", "text2layer")
+KINDS = ("complete", "adapter")
+PARTS = {"complete": ("unet.", "vae.", "text.", "enhancer."), "adapter": ("unet.", "enhancer.", "lora.")}
+SHOWN = 5
+
+
+@dataclass
+class Header:
+    """What a file says of itself. `layers`: the most layers it was trained with, 0 for an untrained adapter."""
+
+    family: str
+    kind: str
+    architecture: dict
+    layers: int
+    base: str
+    licence: str
+    provenance: str
+
+
+def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file; tensors are named with the prefix of their part ("unet.", "vae.", "text.", "enhancer.", "lora.")."""
+    facts = {"format": FORMAT, "version": VERSION, "family": header.family, "kind": header.kind,
+             "architecture": json.dumps(header.architecture), "layers": str(header.layers), "base": header.base,
+             "licence": header.licence, "provenance": header.provenance}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=facts)
+
+
+def read_header(path: Path, family: str | None = None, kind: str | None = None) -> Header:
+    """Read and check a file's metadata. ValueError says what the file is instead of what was expected."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} cannot be read as a safetensors file ({error}). It is damaged, not wholly "
+                         "downloaded, or of another format: fetch or save it again.") from error
+    if facts.get("format") != FORMAT:
+        raise ValueError(f"{path.name} is not a layered model: its metadata does not say so. Ordinary checkpoints are "
+                         "loaded with Load Checkpoint; make a layered one of them with Apply LayerDiff Adapter.")
+    if facts.get("version") != VERSION:
+        raise ValueError(f"{path.name} has format version {facts.get('version')}, and this pack reads {VERSION}. "
+                         "Update the pack, or save the model again with this one.")
+    try:
+        header = Header(facts["family"], facts["kind"], json.loads(facts["architecture"]), int(facts["layers"]),
+                        facts["base"], facts["licence"], facts["provenance"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path.name}: its metadata is incomplete or damaged ({error}). Save the model again.") from error
+    if header.family not in FAMILIES or header.kind not in KINDS or not isinstance(header.architecture, dict):
+        raise ValueError(f"{path.name} says it is of family {header.family!r} and kind {header.kind!r}; known are "
+                         f"{', '.join(FAMILIES)} and {', '.join(KINDS)}. Update the pack, or save the model again.")
+    if family is not None and header.family != family:
+        raise ValueError(f"{path.name} is a {header.family} model, and a {family} model was expected here.")
+    if kind is not None and header.kind != kind:
+        node = "Load Layered Model" if header.kind == "complete" else "Apply LayerDiff Adapter"
+        raise ValueError(f"{path.name} is of the kind {header.kind!r}, and {kind!r} was expected. "
+                         f"Use the node {node} for it.")
+    return header
+
+
+def read_tensors(path: Path, header: Header) -> dict[str, dict[str, Tensor]]:
+    """Read a file's tensors, part by part: {"unet": {key: tensor}, ...}. ValueError for a part that does not belong."""
+    parts: dict[str, dict[str, Tensor]] = {prefix[:-1]: {} for prefix in PARTS[header.kind]}
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - a handle, not a dict
+            part, _, key = name.partition(".")
+            if part not in parts:
+                raise ValueError(f"{path.name} holds {name!r}, which does not belong into a file of the kind "
+                                 f"{header.kind!r}. It was not written by this pack: use another file.")
+            parts[part][key] = file.get_tensor(name)
+    return parts
+
+
+def check_tensors(name: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> None:
+    """Compare tensors with the keys and shapes that a network wants; names what is missing, left over or of another
+    shape or type. `name` says of which file and part. Raises ValueError."""
+    problems = []
+    missing = sorted(wanted.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    shapes = [f"{key} {list(tensors[key].shape)} instead of {list(wanted[key])}" for key in sorted(wanted)
+              if key in tensors and tensors[key].shape != wanted[key]]
+    types = [f"{key} ({tensor.dtype})" for key, tensor in tensors.items()
+             if not tensor.is_floating_point() or tensor.dtype == torch.float64]
+    for label, keys in (("missing", missing), ("not expected", unexpected), ("of another shape", shapes),
+                        ("of a type that is no 16 or 32 bit float", types)):
+        if keys:
+            more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+            problems.append(f"{label}: {', '.join(keys[:SHOWN])}{more}")
+    if problems:
+        raise ValueError(f"{name} does not fit its architecture. " + "; ".join(problems) + ". The file is damaged or "
+                         "was made for another model: use another file or save it again.")

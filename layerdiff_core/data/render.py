@@ -1,0 +1,150 @@
+"""Draws the foregrounds of scenes in batches, in plain tensor code, on the device of the object pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..edges import bleed_colours
+from .scenes import EXTENTS, HOMES, SLOT_X
+
+SLOT_JITTER = (0.06, 0.06, 0.04)
+FLOOR = ((0.78, 0.86), (0.81, 0.91), (0.86, 0.95))
+SKY = (0.15, 0.40)
+ANY_ON_GROUND = 0.8
+CUT = 0.02
+TURN = math.radians(8)
+# what light does to a colour: a factor for each of red, green, blue
+TINTS = ((1.0, 1.0, 1.0), (1.0, 0.82, 0.70), (0.57, 0.60, 0.86))
+
+
+@dataclass
+class Placement:
+    """Where things go, each a float tensor [B]: centre x and y and extent (the longest side) in parts of the
+    canvas, y downwards; angle in radians; flip -1 or 1."""
+
+    x: Tensor
+    y: Tensor
+    extent: Tensor
+    angle: Tensor
+    flip: Tensor
+
+
+def placements(
+    slot: Tensor, size: Tensor, home: Tensor, width: Tensor, height: Tensor, generator: torch.Generator
+) -> Placement:
+    """Rolls the geometry of B things. slot, size, home: long [B], indices into SLOTS, SIZES, HOMES; width and height:
+    float [B], each thing's sides in parts of its longest side."""
+    device = slot.device
+
+    def roll() -> Tensor:
+        return torch.rand(slot.shape, device=device, generator=generator)
+
+    def within(ranges: Tensor) -> Tensor:
+        return ranges[..., 0] + roll() * (ranges[..., 1] - ranges[..., 0])
+
+    def table(values: tuple) -> Tensor:
+        return torch.tensor(values, device=device)
+
+    extent = within(table(EXTENTS)[size])
+    angle = (roll() * 2 - 1) * TURN
+    cos, sin = angle.cos(), angle.sin().abs()
+    half_width, half_height = extent / 2 * (width * cos + height * sin), extent / 2 * (height * cos + width * sin)
+    x = table(SLOT_X)[slot] + (roll() * 2 - 1) * table(SLOT_JITTER)[size]
+    standing = within(table(FLOOR)[size]) - half_height
+    floating = within(table(SKY).expand(*slot.shape, 2))
+    flies = (home == HOMES.index("sky")) | ((home == HOMES.index("any")) & (roll() > ANY_ON_GROUND))
+    y = torch.where(flies, floating, standing)
+    x = _inside(x, half_width)
+    y = _inside(y, half_height)
+    flip = torch.where(roll() < 0.5, -1.0, 1.0)
+    return Placement(x, y, extent, angle, flip)
+
+
+def draw_foregrounds(
+    images: Tensor,
+    object: Tensor,
+    style: Tensor,
+    light: Tensor,
+    size: Tensor,
+    slot: Tensor,
+    home: Tensor,
+    generator: torch.Generator,
+    canvas: int,
+) -> tuple[Tensor, Tensor]:
+    """Draws B things, each on a canvas of its own.
+
+    images: uint8 [N, 2, H, W, RGBA], not premultiplied; object, style, light, size, slot, home: long [B], home indexing
+    scenes.HOMES; generator: of the same device. Gives the pictures [B, 3, canvas, canvas] in 0..1, with colours
+    carried on outside the thing, and their coverage [B, 1, canvas, canvas], 1 where the thing is.
+    """
+    source = images[object, style].permute(0, 3, 1, 2).float() / 255
+    box = _bounds(source[:, 3] > 0.03)
+    width, height = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
+    longest = torch.maximum(width, height)
+    place = placements(slot, size, home, width / longest, height / longest, generator)
+
+    alpha = source[:, 3:]
+    source = torch.cat([source[:, :3] * alpha, alpha], 1)  # premultiplied, or transparent colours would leak in
+    over = max(2, math.ceil(2 * images.shape[2] / canvas))
+    grid = _grid(place, box, longest, canvas * over)
+    drawn = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    drawn = F.avg_pool2d(drawn, over)
+    coverage = drawn[:, 3:].clamp(0, 1)
+    picture = (drawn[:, :3] / coverage.clamp_min(1e-4)).clamp(0, 1)
+    picture = _vary(picture, generator) * torch.tensor(TINTS, device=picture.device)[light][:, :, None, None]
+    return bleed_colours(picture, coverage).clamp(0, 1), coverage
+
+
+def compose(background: Tensor, pictures: list[Tensor], coverages: list[Tensor]) -> Tensor:
+    """Lays pictures [B, 3, H, W] over the background, the first lowest: I = m F + (1 - m) B (Text2Layer, section 3)."""
+    image = background
+    for picture, coverage in zip(pictures, coverages):
+        image = coverage * picture + (1 - coverage) * image
+    return image
+
+
+def _inside(centre: Tensor, half: Tensor) -> Tensor:
+    """Moves a centre so that no more than CUT of the side is beyond the canvas."""
+    keep = half * (1 - 2 * CUT)
+    return torch.minimum(torch.maximum(centre, keep), 1 - keep)
+
+
+def _bounds(solid: Tensor) -> Tensor:
+    """Left, top, right, bottom [B, 4] of the true part of [B, H, W], in -1..1 as grid_sample counts."""
+
+    def ends(line: Tensor) -> tuple[Tensor, Tensor]:
+        length = line.shape[-1]
+        first = line.float().argmax(-1)
+        last = length - line.flip(-1).float().argmax(-1)
+        return first / length * 2 - 1, last / length * 2 - 1
+
+    (left, right), (top, bottom) = ends(solid.any(1)), ends(solid.any(2))
+    return torch.stack([left, top, right, bottom], -1)
+
+
+def _grid(place: Placement, box: Tensor, longest: Tensor, side: int) -> Tensor:
+    """For each pixel of the canvas, where to read the picture: canvas -> thing's own centre -> turned -> picture."""
+    scale = longest / (2 * place.extent)  # picture's units (-1..1) for a step across the canvas (-1..1)
+    cos, sin = torch.cos(place.angle) * scale, torch.sin(place.angle) * scale
+    x, y = place.x * 2 - 1, place.y * 2 - 1
+    middle_x, middle_y = (box[:, 0] + box[:, 2]) / 2, (box[:, 1] + box[:, 3]) / 2
+    row_x = torch.stack([place.flip * cos, place.flip * sin, middle_x - place.flip * (cos * x + sin * y)], -1)
+    row_y = torch.stack([-sin, cos, middle_y - (cos * y - sin * x)], -1)
+    return F.affine_grid(torch.stack([row_x, row_y], 1), [len(x), 4, side, side], align_corners=False)
+
+
+def _vary(picture: Tensor, generator: torch.Generator) -> Tensor:
+    """A little change of hue (a turn about the grey axis) and brightness for each picture, against memorising."""
+    count, device = len(picture), picture.device
+    angle = (torch.rand(count, device=device, generator=generator) * 2 - 1) * math.radians(5)
+    gain = 1 + (torch.rand(count, device=device, generator=generator) * 2 - 1) * 0.05
+    third = torch.full((3, 3), 1 / 3, device=device)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device) / math.sqrt(3)
+    cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    turn = cos * (torch.eye(3, device=device) - third) + third + sin * cross
+    return (torch.einsum("bij,bjhw->bihw", turn, picture) * gain[:, None, None, None]).clamp(0, 1)

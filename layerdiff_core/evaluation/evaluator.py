@@ -1,0 +1,117 @@
+"""Small networks, trained on separate renders, that judge what a model drew: which thing, which place, where."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CROP = 96
+PLACE_SIDE = 64
+SEGMENT_SIDE = 128
+MARGIN = 1.15
+GREY = 0.5
+
+
+def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU())
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(conv(width, width), conv(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Classifier(nn.Module):
+    """A small residual network; `features` before the last layer also serve as FID's feature extractor."""
+
+    def __init__(self, classes: int, width: int = 32):
+        super().__init__()
+        widths = (width, 2 * width, 4 * width, 6 * width)
+        blocks: list[nn.Module] = [conv(3, width, 2)]
+        for a, b in zip(widths, widths[1:]):
+            blocks += [Residual(a), conv(a, b, 2)]
+        self.body = nn.Sequential(*blocks, Residual(widths[-1]))
+        self.head = nn.Linear(widths[-1], classes)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[N, 3, H, W] in 0..1 -> [N, 6 * width]."""
+        return self.body(pixels * 2 - 1).mean((2, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.features(pixels))
+
+
+class Segmenter(nn.Module):
+    """Finds the drawn thing in a layer's picture alone, without seeing the layer's mask."""
+
+    def __init__(self, width: int = 24):
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 6 * width]
+        self.first = conv(3, width)
+        self.down = nn.ModuleList(nn.Sequential(conv(a, b, 2), Residual(b)) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(conv(b + a, a) for a, b in reversed(list(zip(widths, widths[1:]))))
+        self.last = nn.Conv2d(width, 1, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[N, 3, H, W] in 0..1, H and W multiples of 8 -> logits [N, 1, H, W]."""
+        x = self.first(pixels * 2 - 1)
+        skips = [x]
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        skips.pop()
+        for up in self.up:
+            x = up(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips.pop()], dim=1))
+        return self.last(x)
+
+
+class Evaluator(nn.Module):
+    """Names the thing of a layer, names the place, finds the thing's outline. Ours: no public judge can be fetched."""
+
+    def __init__(self, objects: int, places: int):
+        super().__init__()
+        self.thing = Classifier(objects)
+        self.place = Classifier(places, width=16)
+        self.outline = Segmenter()
+
+    def thing_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
+        """Logits for layers [N, 3, H, W] with coverage [N, 1, H, W]: cut out by the mask, framed, on grey."""
+        return self.thing(framed(picture * coverage + GREY * (1 - coverage), coverage))
+
+    def place_logits(self, picture: Tensor) -> Tensor:
+        """Logits for places [N, 3, H, W] in 0..1."""
+        return self.place(F.interpolate(picture, (PLACE_SIDE, PLACE_SIDE), mode="area"))
+
+    def outline_logits(self, picture: Tensor) -> Tensor:
+        """Logits [N, 1, 128, 128] of where the thing is in layers [N, 3, H, W] in 0..1."""
+        return self.outline(F.interpolate(picture, (SEGMENT_SIDE, SEGMENT_SIDE), mode="area"))
+
+
+def framed(picture: Tensor, coverage: Tensor) -> Tensor:
+    """Cut the masked thing out and scale it to a square of 96 pixels. [N, 3, H, W], [N, 1, H, W] -> [N, 3, 96, 96]."""
+    left, right = _ends((coverage[:, 0] > 0.5).any(1))
+    top, bottom = _ends((coverage[:, 0] > 0.5).any(2))
+    half = torch.maximum(right - left, bottom - top) / 2 * MARGIN
+    zero = torch.zeros_like(half)
+    theta = torch.stack([torch.stack([half, zero, (left + right) / 2], -1),
+                         torch.stack([zero, half, (top + bottom) / 2], -1)], 1)
+    grid = F.affine_grid(theta, [len(picture), 3, CROP, CROP], align_corners=False).to(picture.dtype)
+    return F.grid_sample(picture - GREY, grid, mode="bilinear", align_corners=False) + GREY
+
+
+def _ends(line: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last true place of [N, L], in -1..1; the whole line where nothing is true."""
+    length = line.shape[-1]
+    first = line.float().argmax(-1)
+    last = length - line.flip(-1).float().argmax(-1)
+    return first / length * 2 - 1, last / length * 2 - 1
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of two sets of masks [N, 1, H, W], cut at 0.5. Returns [N]; two empty masks agree."""
+    a, b = (mask.flatten(1) > 0.5 for mask in (first, second))
+    union = (a | b).sum(1)
+    return torch.where(union > 0, (a & b).sum(1) / union.clamp_min(1), torch.ones_like(union, dtype=torch.float))

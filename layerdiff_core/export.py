@@ -1,0 +1,111 @@
+"""Layers as picture files, and as pictures to look at."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from .composite import composite
+from .edges import bleed_colours
+from .layers import canvas_size, ordered, place
+
+LIGHT_SQUARE, DARK_SQUARE = 0.8, 0.6
+SHEET_GREY = 0.15
+
+
+def on_canvas(layer: dict[str, Any], canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A layer (as layers.ordered gives it) spread over the whole canvas (width, height).
+
+    Returns straight colours [1,H,W,3] and coverage [1,H,W] with the layer's opacity in it. Hidden layers are shown.
+    """
+    width, height = canvas
+    placed = place(layer, canvas)
+    if placed is None:
+        return torch.zeros(1, height, width, 3), torch.zeros(1, height, width)
+    right, bottom = width - placed.left - placed.image.shape[2], height - placed.top - placed.image.shape[1]
+    image = F.pad(placed.image, (0, 0, placed.left, right, placed.top, bottom))
+    coverage = F.pad(placed.coverage, (placed.left, right, placed.top, bottom))
+    return image, coverage * layer["opacity"]
+
+
+def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
+    """A picture with alpha as bytes, the way image editors want it.
+
+    image: [1,H,W,3] straight colours, 0..1. coverage: [1,H,W], 0..1. Returns uint8 [H,W,4], not premultiplied. Where
+    alpha is 0 the colours of the nearest visible pixels stand, so that an editor that scales or blurs the layer mixes
+    no foreign colour into its edge; every visible pixel keeps its colour.
+    """
+    alpha = (coverage.float().clamp(0, 1) * 255).round()
+    colours = image.float().movedim(-1, 1)
+    carried = bleed_colours(colours, alpha[:, None] / 255)
+    colours = torch.where(alpha[:, None] > 0, colours, carried).clamp(0, 1) * 255
+    return torch.cat([colours.round(), alpha[:, None]], dim=1)[0].movedim(0, -1).byte().cpu().numpy()
+
+
+def save_png(path: Path, rgba: np.ndarray, text: dict[str, str]) -> None:
+    """Write one PNG. rgba: uint8 [H,W,4]. text: what goes into the file's text metadata, key by key."""
+    info = PngInfo()
+    for key, value in text.items():
+        info.add_text(key, value)
+    Image.fromarray(rgba).save(path, pnginfo=info, compress_level=4)
+
+
+def save_layers(doc: dict[str, Any], folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:
+    """Save every layer, hidden ones too, and the composite as PNG with alpha, each of the canvas' size.
+
+    Files: {stem}_00_{name of the bottom layer}.png and so on upwards, then {stem}_composite.png; returns their names in
+    that order. Placement and opacity are in the pixels, so the visible layers' files, stacked in an image editor, give
+    the composite again (blend modes other than normal aside). linear: for the composite. folder must exist.
+    """
+    canvas = canvas_size(doc)
+    image, alpha = composite(doc, linear)
+    pictures = {f"{stem}_{k:02}_{file_part(layer['name'])}.png": layer for k, layer in enumerate(ordered(doc))}
+    for file, layer in pictures.items():
+        save_png(folder / file, to_rgba(*on_canvas(layer, canvas)), text)
+    save_png(folder / f"{stem}_composite.png", to_rgba(image, alpha), text)
+    return [*pictures, f"{stem}_composite.png"]
+
+
+def file_part(name: str) -> str:
+    """A layer's name as a part of a file name: letters and digits of any script stay, the rest becomes '-'."""
+    return "".join(sign if sign.isalnum() else "-" for sign in name)[:40]
+
+
+def checkerboard(image: Tensor, coverage: Tensor) -> Tensor:
+    """Lay pictures on a grey checkerboard. image: [N,H,W,3], coverage: [N,H,W], 0..1. Returns [N,H,W,3]."""
+    height, width = coverage.shape[1:]
+    square = max(4, min(height, width) // 32)
+    down = torch.arange(height, device=image.device)[:, None] // square
+    across = torch.arange(width, device=image.device) // square
+    board = torch.where((down + across) % 2 == 0, LIGHT_SQUARE, DARK_SQUARE)
+    return torch.lerp(board[None, :, :, None].expand_as(image), image, coverage[..., None].expand_as(image))
+
+
+def layer_previews(doc: dict[str, Any], linear: bool = False) -> Tensor:
+    """Each of the K layers, bottom first and hidden ones too, then the composite, on a checkerboard: [K+1,H,W,3]."""
+    canvas = canvas_size(doc)
+    composed = composite(doc, linear)
+    pictures = [*(on_canvas(layer, canvas) for layer in ordered(doc)), composed]
+    return torch.cat([checkerboard(image.to(composed[0]), alpha.to(composed[1])) for image, alpha in pictures])
+
+
+def contact_sheet(pictures: Tensor, columns: int | None = None, gap: int = 8) -> Tensor:
+    """Lay pictures out in rows on a dark sheet. pictures: [N,H,W,3]. columns: None for as square as it goes.
+
+    gap: pixels between and around them. Returns [1,H',W',3].
+    """
+    count, height, width, _ = pictures.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = pictures.new_full((1, rows * (height + gap) + gap, columns * (width + gap) + gap, 3), SHEET_GREY)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[0, top : top + height, left : left + width] = picture
+    return sheet

@@ -1,0 +1,45 @@
+"""From text and conditionings to one prompt a layer."""
+
+import math
+
+from torch import Tensor
+
+from .layers import MAX_LAYERS
+
+
+def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
+    """Read one layer a line, `name: prompt` or the prompt alone, background first. Returns (name, prompt) pairs.
+
+    Empty lines are skipped; a line without a name is called after its number. ValueError for no line, a line without
+    a prompt, or more than 50 layers.
+    """
+    layers: list[tuple[str, str]] = []
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        name, colon, prompt = line.partition(":")
+        if not colon:
+            name, prompt = "background" if not layers else f"layer {len(layers)}", line
+        if not prompt.strip():
+            raise ValueError(f"The layer {line!r} has no prompt. Write one layer a line, as in \"fox: a red fox\", the "
+                             "background first.")
+        layers.append((name.strip() or f"layer {len(layers)}", prompt.strip()))
+    if not layers:
+        raise ValueError("There are no layer prompts. Write one layer a line, as in \"background: a green meadow\", then "
+                         "\"fox: a red fox\".")
+    if len(layers) > MAX_LAYERS:
+        raise ValueError(f"There are {len(layers)} layer prompts, and at most {MAX_LAYERS} layers are possible. Remove "
+                         "some lines.")
+    return layers
+
+
+def same_length(tokens: list[Tensor]) -> list[Tensor]:
+    """Repeat token sequences [1, T, dim] until all are equally long, as the host does: long prompts have 154 tokens
+    and more. ValueError where encoders of different widths meet or a sequence holds no tokens."""
+    widths = {part.shape[-1] for part in tokens}
+    if len(widths) > 1:
+        raise ValueError(f"The layers' conditionings have widths {' and '.join(map(str, sorted(widths)))}: they come from "
+                         "different text encoders. Encode all of them with the CLIP of one checkpoint.")
+    lengths = [part.shape[1] for part in tokens]
+    if min(lengths) == 0:
+        raise ValueError("A layer's conditioning holds no tokens. Connect an encoded prompt.")
+    longest = math.lcm(*lengths)
+    return [part.repeat(1, longest // part.shape[1], 1) for part in tokens]

@@ -1,0 +1,34 @@
+"""The training target: SD's noise schedule, v-prediction or noise prediction, min-SNR weights."""
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+MIN_SNR = 5.0
+
+
+def sd_alphas_cumprod(device: torch.device | str = "cpu") -> Tensor:
+    """Stable Diffusion's schedule: betas linear in their square roots from 0.00085 to 0.012. Returns [1000]."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float().to(device)
+
+
+def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t = sqrt(a) x0 + sqrt(1 - a) noise; alpha_bar [N], the rest [N, ...]."""
+    a = alpha_bar.view(-1, *[1] * (x0.ndim - 1))
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
+    """What the network has to say: the noise ("eps") or the velocity ("v", Salimans and Ho 2022)."""
+    if prediction == "eps":
+        return noise
+    a = alpha_bar.view(-1, *[1] * (x0.ndim - 1))
+    return a.sqrt() * noise - (1 - a).sqrt() * x0
+
+
+def loss(predicted: Tensor, wanted: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
+    """Mean squared error with min-SNR-5 weights (Hang et al. 2023). Returns [N], one value a sample."""
+    snr = alpha_bar / (1 - alpha_bar)
+    weight = snr.clamp_max(MIN_SNR) / (snr if prediction == "eps" else snr + 1)
+    return weight * (predicted.float() - wanted.float()).square().flatten(1).mean(1)

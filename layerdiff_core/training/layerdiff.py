@@ -1,0 +1,146 @@
+"""Trains a LayerDiff model: UNet, text encoder and enhancer together, on scenes put together from the pool."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset
+
+from ..data.backgrounds import PLACES
+from ..data.objects import ObjectSet
+from ..data.scenes import captions, sample_scene
+from . import diffusion
+from .text import Vocabulary
+
+LAYER_SHARES = {1: 0.04, 2: 0.28, 3: 0.36, 4: 0.32}
+PROMPTS_DROPPED = 0.1
+GLOBAL_DROPPED = 0.1
+EMPTY_WEIGHT = 0.25
+
+
+@dataclass
+class Batch:
+    """Scenes of one number of layers: what the pool and the text encoder need.
+
+    place [B], foregrounds [B, K - 1, 5], rows [B, K, 77] of the layer prompts, global_rows [B, 77], all long.
+    """
+
+    layers: int
+    place: Tensor
+    foregrounds: Tensor
+    rows: Tensor
+    global_rows: Tensor
+
+
+class Scenes(IterableDataset):
+    """Endless batches of training scenes, about `total` layers each; held-out pairs never appear."""
+
+    def __init__(self, objects: ObjectSet, bank_place: Tensor, bank_light: Tensor, vocabulary: Vocabulary, total: int,
+                 seed: int = 0):
+        self.objects, self.vocabulary, self.total, self.seed = objects, vocabulary, total, seed
+        places = list(PLACES)
+        self.pictures: dict[tuple[str, int], np.ndarray] = {}
+        for p, place in enumerate(places):
+            for light in range(3):
+                self.pictures[place, light] = ((bank_place == p) & (bank_light == light)).nonzero()[:, 0].numpy()
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            layers = int(rng.choice(list(LAYER_SHARES), p=list(LAYER_SHARES.values())))
+            yield self._batch(layers, self.total // layers, rng)
+
+    def _batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
+        place, foregrounds, rows, global_rows = [], [], [], []
+        for _ in range(count):
+            scene = sample_scene(rng, self.objects, layers)
+            global_prompt, prompts = captions(scene, self.objects, rng)
+            place.append(rng.choice(self.pictures[scene.place, scene.light]))
+            foregrounds.append([[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds])
+            rows.append([self.vocabulary.rows(prompt) for prompt in prompts])
+            global_rows.append(self.vocabulary.rows(global_prompt))
+        return Batch(layers, torch.tensor(np.array(place)),
+                     torch.tensor(foregrounds, dtype=torch.long).reshape(count, layers - 1, 5),
+                     torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(global_rows)))
+
+
+def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, heads: int, **options: object) -> Tensor:
+    """Attention as two matrix products, in the place that the host offers for it: on a CPU its backward is faster
+    than the fused kernels' at the starter's sizes. q, k, v: [N, tokens, dim]."""
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    weight = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+    return (weight @ v).transpose(1, 2).flatten(2)
+
+
+class LayerDiff(nn.Module):
+    """The trained parts together: the host's layer-collaborative UNet, its CLIP text model, the enhancer."""
+
+    def __init__(self, unet: nn.Module, text: nn.Module, enhancer: nn.Module):
+        super().__init__()
+        self.unet, self.text, self.enhancer = unet, text, enhancer
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows [N, 77] -> tokens [N, 77, dim], as the host's CLIP gives them."""
+        return self.text.text_model(rows, dtype=torch.float32)[0]
+
+    def context(self, rows: Tensor, global_rows: Tensor) -> Tensor:
+        """Enriched layer prompts: rows [B, K, 77], global_rows [B, 77] -> [B, K, 77, dim]."""
+        count, layers = rows.shape[:2]
+        tokens = self.encode(torch.cat([rows.flatten(0, 1), global_rows]))
+        plain, overall = tokens[: count * layers], tokens[count * layers :].repeat_interleave(layers, 0)
+        return self.enhancer(plain, overall).unflatten(0, (count, layers))
+
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int) -> Tensor:
+        return self.unet(x, timestep, context, transformer_options={"optimized_attention_override": plain_attention},
+                         layers=layers)
+
+
+def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch, empty: Tensor, alphas: Tensor,
+                   prediction: str) -> Tensor:
+    """The ordinary denoising loss over all layers of a scene at one timestep (LayerDiff, section 3).
+
+    Prompts are dropped together for guidance, and the global prompt alone, so that strength 0 of the enhancer works.
+    The picture counts less where the layer is not there: nobody sees it, and capacity goes to the object (ours).
+    empty [77]: the rows of the empty prompt.
+    """
+    count, layers, device = len(batch.place), batch.layers, x0.device
+    context = model.context(batch.rows, batch.global_rows)
+    plain = model.encode(batch.rows.flatten(0, 1)).unflatten(0, (count, layers))
+    none = model.encode(empty[None])[:, None]
+    chance = torch.rand(count, 1, 1, 1, device=device)
+    context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
+    context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
+
+    timestep = torch.randint(diffusion.TIMESTEPS, (count,), device=device).repeat_interleave(layers)
+    alpha_bar = alphas[timestep]
+    x0 = x0.float()
+    noise = torch.randn_like(x0)
+    predicted = model(diffusion.add_noise(x0, noise, alpha_bar), timestep.float(), context, layers).float()
+    wanted = diffusion.target(x0, noise, alpha_bar, prediction)
+    picture, mask = torch.ones_like(x0).chunk(2, dim=1)
+    weight = torch.cat([picture * (EMPTY_WEIGHT + (1 - EMPTY_WEIGHT) * (coverage > 0)), mask], dim=1).sqrt()
+    return diffusion.loss(predicted * weight, wanted * weight, alpha_bar, prediction).mean()
+
+
+@torch.no_grad()
+def sample(model: LayerDiff, context: Tensor, none: Tensor, shape: tuple[int, ...], layers: int, steps: int,
+           scale: float, alphas: Tensor, generator: torch.Generator) -> Tensor:
+    """DDIM for v-prediction, for sample sheets while training; users sample in the host. Returns normalised latents.
+
+    context [N, 77, dim], none [1, 77, dim], shape (N, 2C, h, w), layers innermost; scale: guidance scale.
+    """
+    x = torch.randn(shape, generator=generator, device=context.device)
+    both = torch.cat([context, none.expand_as(context)])
+    times = torch.linspace(diffusion.TIMESTEPS - 1, 0, steps + 1).long().tolist()
+    for index, following in zip(times, times[1:]):
+        a = alphas[index]
+        after = alphas[following] if following > 0 else torch.ones((), device=x.device)
+        timestep = torch.full((2 * len(x),), float(index), device=x.device)
+        with_prompt, without = model(torch.cat([x, x]), timestep, both, layers).float().chunk(2)
+        v = without + scale * (with_prompt - without)
+        x0, noise = a.sqrt() * x - (1 - a).sqrt() * v, (1 - a).sqrt() * x + a.sqrt() * v
+        x = after.sqrt() * x0 + (1 - after).sqrt() * noise
+    return x

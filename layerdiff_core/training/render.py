@@ -1,0 +1,118 @@
+"""Random renderings of the starter world on the training device."""
+
+import math
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..data.backgrounds import PLACES, render_background
+from ..data.objects import ObjectSet
+from ..data.render import draw_foregrounds
+from ..data.scenes import HOMES, LIGHTS, SIZES, SLOTS
+
+
+@dataclass
+class Items:
+    """Foregrounds to draw, long tensors [N] of indices."""
+
+    object: Tensor
+    style: Tensor
+    light: Tensor
+    slot: Tensor
+    size: Tensor
+
+
+@dataclass
+class Drawings:
+    """Foregrounds drawn once and kept: uint8 pictures [N, 3, H, W] and coverage [N, 1, H, W].
+
+    `shape` lays out N: variants, objects, styles, lights, slots, sizes.
+    """
+
+    shape: tuple[int, ...]
+    pictures: Tensor
+    coverages: Tensor
+    generator: torch.Generator
+
+    def pick(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random foregrounds: pictures and coverage in 0..1, and their objects' numbers."""
+        index = torch.randint(len(self.pictures), (count,), device=self.pictures.device, generator=self.generator)
+        return (self.pictures[index].float() / 255, self.coverages[index].float() / 255,
+                torch.unravel_index(index, self.shape)[1])
+
+
+class Renderer:
+    """Object pictures and a bank of painted places, kept on one device."""
+
+    def __init__(self, objects: ObjectSet, bank: dict[str, Tensor], canvas: int, device: torch.device, seed: int = 0):
+        self.objects, self.canvas, self.device = objects, canvas, device
+        self.images = smaller(objects.images.to(device), canvas)
+        self.homes = torch.tensor([HOMES.index(home) for home in objects.homes], device=device)
+        self.bank = bank["pictures"].to(device)
+        self.bank_place, self.bank_light = bank["place"].to(device), bank["light"].to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def draw_all(self, variants: int) -> "Drawings":
+        """Every object in every style, light, slot and size, `variants` times each."""
+        shape = (variants, len(self.objects), self.images.shape[1], len(LIGHTS), len(SLOTS), len(SIZES))
+        index = torch.arange(math.prod(shape), device=self.device)
+        pictures, coverages = [], []
+        for part in index.split(64):
+            _, *fields = torch.unravel_index(part, shape)
+            picture, coverage = self.foregrounds(Items(*fields))
+            pictures.append((picture * 255).round().to(torch.uint8))
+            coverages.append((coverage * 255).round().to(torch.uint8))
+        return Drawings(shape, torch.cat(pictures), torch.cat(coverages), self.generator)
+
+    @torch.no_grad()
+    def foregrounds(self, items: Items) -> tuple[Tensor, Tensor]:
+        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1."""
+        return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
+                                self.homes[items.object], self.generator, self.canvas)
+
+    def places(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random places, [count, 3, canvas, canvas] in 0..1, half of them mirrored; and the places' numbers."""
+        index = torch.randint(len(self.bank), (count,), device=self.device, generator=self.generator)
+        return self.place_pictures(index), self.bank_place[index]
+
+    def place_pictures(self, index: Tensor) -> Tensor:
+        """Places of the bank by number."""
+        picture = self.bank[index].permute(0, 3, 1, 2).float() / 255
+        mirror = torch.rand(len(index), device=self.device, generator=self.generator) < 0.5
+        return torch.where(mirror[:, None, None, None], picture.flip(-1), picture)
+
+
+def smaller(images: Tensor, side: int) -> Tensor:
+    """Halve pictures uint8 [N, S, H, W, RGBA] until they are no larger than the canvas, alpha as the weight."""
+    while images.shape[2] > side:
+        alpha = images[..., 3:].float()
+        both = torch.cat([images[..., :3] * alpha, alpha], dim=-1).unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+        images = torch.cat([both[..., :3] / both[..., 3:].clamp_min(1), both[..., 3:]], dim=-1).round().to(torch.uint8)
+    return images
+
+
+def place_bank(path: Path, variants: int, canvas: int, seed: int = 0) -> dict[str, Tensor]:
+    """Paint `variants` pictures of each place in each of its lights, in all processes there are; kept in a file.
+
+    Returns pictures uint8 [N, canvas, canvas, 3], and place and light, indices into PLACES and LIGHTS, long [N].
+    """
+    if not path.exists():
+        jobs = [(place, light, [seed, p, LIGHTS.index(light), v], canvas)
+                for p, place in enumerate(PLACES) for light in PLACES[place].lights for v in range(variants)]
+        with ProcessPoolExecutor() as pool:
+            pictures = list(pool.map(_paint, jobs, chunksize=32))
+        names = list(PLACES)
+        save_file({"pictures": torch.from_numpy(np.stack(pictures)),
+                   "place": torch.tensor([names.index(job[0]) for job in jobs]),
+                   "light": torch.tensor([LIGHTS.index(job[1]) for job in jobs])}, path)
+    return load_file(path)
+
+
+def _paint(job: tuple[str, str, list[int], int]) -> np.ndarray:
+    place, light, seed, canvas = job
+    return render_background(place, light, np.random.default_rng(seed), canvas)

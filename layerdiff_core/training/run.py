@@ -1,0 +1,125 @@
+"""A training run that can stop and go on at will: weights, their average, the optimisers, a clock."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+WARM_UP_STEPS = 40
+SAVE_EVERY_SECONDS = 120
+
+
+class Run:
+    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much.
+
+    Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as Liu et al. 2025
+    do), which needs far fewer steps here, all else with AdamW. An exponential average of the weights, its decay
+    warming up, is what ships. The rate rises over the first steps and falls as a half cosine to zero at the end of the
+    budget. State lives in one safetensors file, written every two minutes and at the end.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, seconds: float, rate: float, decay: float = 0.999):
+        self.path, self.seconds, self.rate, self.decay = path, seconds, rate, decay
+        self.model = model.requires_grad_(True)
+        self.names, self.parameters = (list(x) for x in zip(*model.named_parameters()))
+        self.average = [p.detach().clone() for p in self.parameters]
+        is_matrix = [p.ndim > 1 and "embedding" not in name for name, p in zip(self.names, self.parameters)]
+        # Muon takes matrices: convolutions as views [out, in * h * w] of the same memory.
+        self.matrices = {i: p.detach().flatten(1) for i, p in enumerate(self.parameters) if is_matrix[i]}
+        for i, view in self.matrices.items():
+            if view.data_ptr() != self.parameters[i].data_ptr():
+                raise ValueError(f"{self.names[i]} is not contiguous; train in the default memory format")
+        others = [p for i, p in enumerate(self.parameters) if not is_matrix[i]]
+        self.muon = torch.optim.Muon(self.matrices.values(), lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.step, self.spent, self.log = 0, 0.0, []
+        if path.exists():
+            self._load()
+        self.started = self.saved = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds trained, those of earlier starts included."""
+        return self.spent + time.monotonic() - self.started
+
+    @property
+    def done(self) -> bool:
+        return self.elapsed >= self.seconds
+
+    def update(self, loss: Tensor) -> None:
+        """One step of the optimiser from a scalar loss."""
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for i, view in self.matrices.items():
+            grad = self.parameters[i].grad
+            view.grad = None if grad is None else grad.flatten(1)
+        progress = min(1.0, self.elapsed / self.seconds)
+        rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
+        for optimizer in (self.muon, self.adamw):
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+
+    def tell(self, **figures: float) -> None:
+        """Print figures and keep them in the state's log; writes the state when two minutes have passed."""
+        entry = {"step": self.step, "seconds": round(self.elapsed), **{k: round(v, 5) for k, v in figures.items()}}
+        self.log.append(entry)
+        print(self.path.stem, *(f"{k} {v}" for k, v in entry.items()), flush=True)
+        if time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
+            self.save()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the model holds the average weights: to draw, to measure, to export."""
+        trained = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.average)
+            yield
+            torch._foreach_copy_(self.parameters, trained)
+
+    def save(self) -> None:
+        """Write the whole state; a run that is cut off while it writes leaves the former state whole."""
+        tensors = {}
+        for i, name in enumerate(self.names):
+            tensors[f"weight.{name}"], tensors[f"average.{name}"] = self.parameters[i].detach(), self.average[i]
+            for moment, value in self._moments(i).items():
+                tensors[f"{moment}.{name}"] = value
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"step": self.step, "seconds": self.elapsed, "log": self.log}
+        temporary = self.path.with_suffix(".part")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"run": json.dumps(facts)})
+        os.replace(temporary, self.path)
+        self.saved = time.monotonic()
+
+    def _moments(self, i: int) -> dict[str, Tensor]:
+        if i in self.matrices:
+            return self.muon.state.get(self.matrices[i], {})
+        return self.adamw.state.get(self.parameters[i], {})
+
+    def _load(self) -> None:
+        with safe_open(self.path, framework="pt") as file:
+            facts = json.loads(file.metadata()["run"])
+            keys = set(file.keys())
+            for i, name in enumerate(self.names):
+                self.parameters[i].data.copy_(file.get_tensor(f"weight.{name}"))
+                self.average[i].copy_(file.get_tensor(f"average.{name}"))
+                known = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq")
+                state = {moment: file.get_tensor(f"{moment}.{name}") for moment in known if f"{moment}.{name}" in keys}
+                state = {k: v if k == "step" else v.to(self.average[i].device) for k, v in state.items()}
+                if i in self.matrices:
+                    self.muon.state[self.matrices[i]] = state
+                else:
+                    self.adamw.state[self.parameters[i]] = state
+        self.step, self.spent, self.log = facts["step"], facts["seconds"], facts["log"]

@@ -1,0 +1,39 @@
+"""What the starter is: its widths, its world's size, the words it knows."""
+
+from ..data.backgrounds import PLACES
+from ..data.objects import ObjectSet
+from ..data.scenes import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS
+from .text import split_words
+
+CANVAS = 128
+MAX_LAYERS = 4
+CONTEXT = 192
+
+ARCHITECTURE = {
+    "latent": {"channels": 8},
+    "prediction": "v",
+    "unet": {
+        "image_size": 16, "model_channels": 64, "num_res_blocks": [1, 1, 1], "channel_mult": [1, 2, 2],
+        "transformer_depth": [0, 1, 1], "transformer_depth_output": [0, 0, 1, 1, 1, 1],
+        "transformer_depth_middle": 1, "num_heads": -1, "num_head_channels": 32, "use_spatial_transformer": True,
+        "context_dim": CONTEXT,
+    },
+    "vae": {
+        "patch": 4,
+        "ddconfig": {"double_z": True, "resolution": 32, "ch": 64, "ch_mult": [1, 2], "num_res_blocks": 1,
+                     "attn_resolutions": [], "dropout": 0.0},
+    },
+    "text": {
+        "num_hidden_layers": 2, "hidden_size": CONTEXT, "num_attention_heads": 6, "intermediate_size": 4 * CONTEXT,
+        "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,
+    },
+    "enhancer": {"dim": CONTEXT, "heads": 6},
+}
+
+
+def caption_words(objects: ObjectSet) -> set[str]:
+    """Every word that captions can hold."""
+    phrases = [*objects.prompts, "a an the and with , ."]
+    phrases += [words for group in (*STYLE_WORDS, *LIGHT_WORDS, *SLOT_WORDS, *SIZE_WORDS) for words in group]
+    phrases += [phrase for place in PLACES.values() for phrase in (*place.prompts, place.preposition)]
+    return {word for phrase in phrases for word in split_words(phrase)}

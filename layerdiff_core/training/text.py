@@ -1,0 +1,52 @@
+"""Words for the starter: a small vocabulary inside CLIP's own, so that the host's tokenizer serves unchanged."""
+
+import re
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LENGTH = 77
+UNKNOWN = 0
+
+
+class Vocabulary:
+    """The CLIP tokens that the starter has rows for. Row 0 stands for every other token.
+
+    `tokenize` gives a word's CLIP tokens; words are looked up one by one and remembered, which gives what the
+    tokenizer gives for the whole sentence, since CLIP's byte pairs never cross a word or a comma.
+    """
+
+    def __init__(self, tokenize: Callable[[str], list[int]], words: Iterable[str], start: int, end: int):
+        self.tokenize = tokenize
+        self.words: dict[str, list[int]] = {}
+        known = sorted({token for word in words for token in tokenize(word)} | {start, end})
+        self.token_ids = torch.tensor(known, dtype=torch.int32)
+        self.row = {token: i + 1 for i, token in enumerate(known)}
+        self.start, self.end = self.row[start], self.row[end]
+
+    def __len__(self) -> int:
+        return len(self.token_ids) + 1
+
+    def rows(self, prompt: str) -> np.ndarray:
+        """Rows of a prompt as the host would lay it out: start, words, then the end token up to 77."""
+        ids = [self.start]
+        for word in split_words(prompt):
+            if word not in self.words:
+                self.words[word] = [self.row.get(token, UNKNOWN) for token in self.tokenize(word)]
+            ids += self.words[word]
+        ids = ids[: LENGTH - 1]
+        return np.array(ids + [self.end] * (LENGTH - len(ids)), dtype=np.int64)
+
+
+def split_words(prompt: str) -> list[str]:
+    """Words, numbers and punctuation, each alone."""
+    return re.findall(r"[a-z]+|\d|[^\sa-z\d]+", prompt.lower())
+
+
+def full_embedding(rows: Tensor, token_ids: Tensor, vocabulary_size: int) -> Tensor:
+    """Spread the starter's rows [V, dim] over CLIP's whole vocabulary: [vocabulary_size, dim], unknown tokens row 0."""
+    full = rows[UNKNOWN].expand(vocabulary_size, -1).clone()
+    full[token_ids.long()] = rows[1:]
+    return full

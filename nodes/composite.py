@@ -1,0 +1,146 @@
+"""Nodes that arrange layers and stack them into one picture."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..layerdiff_core.blend import MODES
+from ..layerdiff_core.composite import composite
+from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, change_layer, ordered
+from .host.types import LAYERS
+
+LINEAR = "linear"
+
+
+def colour_space_input() -> Any:
+    """The choice that every node that composites offers."""
+    return io.Combo.Input(
+        "colour_space",
+        options=["display", LINEAR],
+        default="display",
+        tooltip="display: mix the picture's numbers, as the layers were made and as most image editors do. "
+        "linear: mix light, as the host's own layer editor does; soft edges come out brighter.",
+    )
+
+
+class LayerDiffSetLayer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffSetLayer",
+            display_name="Set Layer Properties",
+            category="LayerDiff/composite",
+            description="Changes one layer: its name, place in the stack, opacity, blend mode, position, size, "
+            "rotation and visibility. The incoming layers stay as they are; chain such nodes to change several.",
+            search_aliases=["layer opacity", "layer blend mode", "move layer", "reorder layers", "hide layer"],
+            inputs=[
+                LAYERS.Input("layers", tooltip="The layers, of which one is changed."),
+                io.Int.Input(
+                    "layer", default=0, min=0, max=MAX_LAYERS - 1, tooltip="Which layer: 0 is the background."
+                ),
+                io.String.Input("name", default="", tooltip="New name of the layer. Empty keeps its name."),
+                io.Int.Input(
+                    "position",
+                    default=-1,
+                    min=-1,
+                    max=MAX_LAYERS - 1,
+                    tooltip="Where in the stack the layer goes: 0 is the bottom. -1 leaves it where it is.",
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="0 is invisible, 1 lets nothing through where the layer's mask is full.",
+                ),
+                io.Combo.Input(
+                    "blend_mode",
+                    options=list(MODES),
+                    default="normal",
+                    tooltip="How the layer's colours mix with those beneath it.",
+                ),
+                io.Boolean.Input("visible", default=True, tooltip="Off leaves the layer out of the composite."),
+                io.Int.Input(
+                    "right",
+                    default=0,
+                    min=-MAX_SIDE,
+                    max=MAX_SIDE,
+                    tooltip="Pixels that the layer moves to the right; negative to the left.",
+                ),
+                io.Int.Input(
+                    "down",
+                    default=0,
+                    min=-MAX_SIDE,
+                    max=MAX_SIDE,
+                    tooltip="Pixels that the layer moves down; negative up.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="Size as a factor, about the layer's centre: 2 is twice as large.",
+                ),
+                io.Float.Input(
+                    "rotation",
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=1.0,
+                    tooltip="Degrees, clockwise, about the layer's centre; added to what it is turned already.",
+                ),
+            ],
+            outputs=[LAYERS.Output("changed", display_name="layers", tooltip="The layers with the one changed.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        layers: dict[str, Any],
+        layer: int,
+        name: str,
+        position: int,
+        opacity: float,
+        blend_mode: str,
+        visible: bool,
+        right: int,
+        down: int,
+        scale: float,
+        rotation: float,
+    ) -> io.NodeOutput:
+        place = None if position < 0 else position
+        return io.NodeOutput(
+            change_layer(layers, layer, name, place, opacity, blend_mode, visible, right, down, scale, rotation)
+        )
+
+
+class LayerDiffCompositeLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffCompositeLayers",
+            display_name="Composite Layers",
+            category="LayerDiff/composite",
+            description="Stacks the visible layers into one picture by order, opacity, blend mode and placement.",
+            search_aliases=["flatten layers", "merge layers", "alpha composite", "blend layers"],
+            inputs=[LAYERS.Input("layers", tooltip="The layers to stack."), colour_space_input()],
+            outputs=[
+                io.Image.Output("image", tooltip="The composite. Black where no layer lies."),
+                io.Mask.Output(
+                    "transparency",
+                    tooltip="1 where the composite is transparent, 0 where it is opaque: the sign that Load Image and "
+                    "Join Image with Alpha use, the opposite of a layer's coverage.",
+                ),
+                io.Int.Output("count", tooltip="How many layers the document has, hidden ones included."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, layers: dict[str, Any], colour_space: str) -> io.NodeOutput:
+        image, alpha = composite(layers, colour_space == LINEAR)
+        return io.NodeOutput(image, 1 - alpha, len(ordered(layers)))
+
+
+NODES = [LayerDiffSetLayer, LayerDiffCompositeLayers]

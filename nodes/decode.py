@@ -1,0 +1,84 @@
+"""The node that decodes a layered latent into layers."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..layerdiff_core.composite import composite
+from ..layerdiff_core.edges import bleed_colours, soft_threshold
+from ..layerdiff_core.latents import free_mask
+from ..layerdiff_core.layers import make_document
+from .host.types import LAYERS
+
+
+class LayerDiffDecodeLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffDecodeLayers",
+            display_name="Decode Layers",
+            category="LayerDiff/decode",
+            description="Decodes a layered latent: each layer's picture and mask, and the composite of them. The layers "
+            "open in the host's own layer editor.",
+            search_aliases=["vae decode layers", "latent to layers", "layer masks"],
+            inputs=[
+                io.Latent.Input("samples", tooltip="A layered latent, sampled."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.String.Input("names", multiline=True, default="",
+                                tooltip="The layers' names, one a line, from Encode Layer Prompts. Empty: numbers."),
+                io.Float.Input("centre", default=0.5, min=0.05, max=0.95, step=0.01, advanced=True,
+                               tooltip="The grey of the mask that becomes half covered: less makes layers larger."),
+                io.Float.Input("softness", default=0.4, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Width of the mask's soft edge in greys: 0 cuts hard."),
+                io.Int.Input("scene", default=0, min=0, max=255, tooltip="Which scene of the latent the layers are of."),
+            ],
+            outputs=[
+                LAYERS.Output("layers", display_name="layers", tooltip="The scene's layers, background first."),
+                io.Image.Output("images", display_name="images", tooltip="Pictures of all layers of all scenes, colours "
+                                "carried on beyond the mask's edge."),
+                io.Mask.Output("coverage", display_name="coverage", tooltip="Masks of all layers of all scenes: 1 where "
+                               "the layer is, the opposite of Load Image's mask."),
+                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
+                scene: int) -> io.NodeOutput:
+        latent = samples["samples"]
+        layers = samples.get("layers", len(latent))
+        check_latent(latent, layers, vae)
+        if scene >= len(latent) // layers:
+            raise ValueError(f"There is no scene {scene}: the latent has {len(latent) // layers}, 0 to "
+                             f"{len(latent) // layers - 1}.")
+        picture, mask = (vae.decode(half) for half in latent.chunk(2, dim=1))
+        high, wide = samples.get("size", picture.shape[1:3])
+        picture, coverage = picture[:, :high, :wide, :3], soft_threshold(mask[:, :high, :wide, :3], centre, softness)
+        # The background lies under everything: what its mask says is noise.
+        coverage = torch.maximum(coverage, free_mask([0], layers, len(latent), *coverage.shape[1:])[:, 0].to(coverage))
+        picture = bleed_colours(picture.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
+        titles = layer_names(names, layers)
+        scenes = [make_document(p, c, titles) for p, c in zip(picture.split(layers), coverage.split(layers))]
+        return io.NodeOutput(scenes[scene], picture, coverage, torch.cat([composite(each)[0] for each in scenes]))
+
+
+def check_latent(latent: torch.Tensor, layers: int, vae: Any) -> None:
+    """ValueError for a latent that is not layered, of another model, or broken."""
+    if latent.ndim != 4 or latent.shape[1] != 2 * vae.latent_channels:
+        raise ValueError(f"This latent has the shape {list(latent.shape)}, and a layered one for this VAE has "
+                         f"{2 * vae.latent_channels} channels. Connect the output of a sampler that ran on a layered model.")
+    if len(latent) % layers:
+        raise ValueError(f"The latent holds {len(latent)} layers, not a whole number of scenes of {layers} layers.")
+    if not torch.isfinite(latent).all():
+        raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "
+                         "scales, or start the host with --force-fp32 if it happens again.")
+
+
+def layer_names(names: str, layers: int) -> list[str]:
+    """Names from the text, one a line; numbers for those that are not named."""
+    lines = [line.strip() for line in names.splitlines() if line.strip()][:layers]
+    return lines + ["background" if number == 0 else f"layer {number}" for number in range(len(lines), layers)]
+
+
+NODES = [LayerDiffDecodeLayers]

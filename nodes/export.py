@@ -1,0 +1,89 @@
+"""Nodes that show layers and write them to files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.latest import io, ui
+
+from ..layerdiff_core.export import layer_previews, save_layers
+from ..layerdiff_core.layers import canvas_size
+from .composite import LINEAR, colour_space_input
+from .host.types import LAYERS
+
+
+class LayerDiffPreviewLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffPreviewLayers",
+            display_name="Preview Layers",
+            category="LayerDiff/export",
+            description="Shows each layer on a checkerboard, bottom first, and the composite last. Nothing is saved.",
+            search_aliases=["show layers", "view layers", "layer preview"],
+            is_output_node=True,
+            inputs=[LAYERS.Input("layers", tooltip="The layers to show, hidden ones too."), colour_space_input()],
+            outputs=[
+                LAYERS.Output("same_layers", display_name="layers", tooltip="The layers, unchanged."),
+                io.Image.Output(
+                    "previews", tooltip="The pictures shown: each layer on a checkerboard, then the composite."
+                ),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, layers: dict[str, Any], colour_space: str) -> io.NodeOutput:
+        previews = layer_previews(layers, colour_space == LINEAR)
+        return io.NodeOutput(layers, previews, ui=ui.PreviewImage(previews, cls=cls))
+
+
+class LayerDiffSaveLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffSaveLayers",
+            display_name="Save Layers",
+            category="LayerDiff/export",
+            description="Saves each layer, hidden ones too, and the composite as PNG with transparency into the output "
+            "folder, with the workflow inside. Stacked in an image editor the files give the picture again.",
+            search_aliases=["export layers", "save transparent png", "save rgba", "write layers"],
+            is_output_node=True,
+            inputs=[
+                LAYERS.Input("layers", tooltip="The layers to save."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="LayerDiff",
+                    tooltip="Start of the files' names, as in Save Image: may hold subfolders and %date:yyyy-MM-dd%, "
+                    "%width% and the like. A counter, the layer's number and its name follow.",
+                ),
+                colour_space_input(),
+            ],
+            outputs=[LAYERS.Output("same_layers", display_name="layers", tooltip="The layers, unchanged.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, layers: dict[str, Any], filename_prefix: str, colour_space: str) -> io.NodeOutput:
+        # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
+        filename_prefix = filename_prefix.replace("%batch_num%", "0")
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory(), *canvas_size(layers)
+        )
+        stem = f"{name}_{counter:05}"
+        files = save_layers(layers, Path(folder), stem, workflow_text(cls), colour_space == LINEAR)
+        results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in files]
+        return io.NodeOutput(layers, ui=ui.SavedImages(results))
+
+
+def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
+    """Prompt and workflow of the running graph under the keys, and on the conditions, of the host's Save Image."""
+    if args.disable_metadata:
+        return {}
+    text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}
+    return text | {key: json.dumps(value) for key, value in (node.hidden.extra_pnginfo or {}).items()}
+
+
+NODES = [LayerDiffPreviewLayers, LayerDiffSaveLayers]

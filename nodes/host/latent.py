@@ -1,0 +1,53 @@
+"""The layered latent format: a picture's channels and a mask's, scaled alike; its live preview shows every layer."""
+
+import torch
+from comfy import latent_formats
+from torch import Tensor
+
+COLUMNS = 8
+
+
+class LayeredLatent(latent_formats.LatentFormat):
+    """Wraps the latent format of the VAE: twice its channels, each half scaled as that one scales."""
+
+    def __init__(self, single: latent_formats.LatentFormat):
+        self.single = single
+        self.latent_channels = 2 * single.latent_channels
+        self.latent_rgb_factors = single.latent_rgb_factors
+        self.latent_rgb_factors_bias = single.latent_rgb_factors_bias
+        self.latent_rgb_factors_reshape = preview_grid
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return torch.cat([self.single.process_in(half) for half in latent.chunk(2, dim=1)], dim=1)
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return torch.cat([self.single.process_out(half) for half in latent.chunk(2, dim=1)], dim=1)
+
+
+class MeasuredLatent(latent_formats.LatentFormat):
+    """The latent format of a starter's VAE: mean and deviation of each channel, measured and kept in the file."""
+
+    def __init__(self, facts: dict):
+        self.latent_channels = facts["channels"]
+        self.mean = torch.tensor(facts["mean"]).view(1, -1, 1, 1)
+        self.std = torch.tensor(facts["std"]).view(1, -1, 1, 1)
+        self.latent_rgb_factors = facts["rgb_factors"]
+        self.latent_rgb_factors_bias = facts["rgb_bias"]
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return (latent - self.mean.to(latent)) / self.std.to(latent)
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return latent * self.std.to(latent) + self.mean.to(latent)
+
+
+def preview_grid(x0: Tensor) -> Tensor:
+    """All layers beside each other, their masks below: [N, 2C, h, w] -> [1, C, rows, columns] for the host's preview."""
+    picture, mask = x0.chunk(2, dim=1)
+    rows = []
+    for start in range(0, len(x0), COLUMNS):
+        for half in (picture, mask):
+            part = half[start : start + COLUMNS]
+            row = torch.cat(list(part), dim=2)
+            rows.append(torch.nn.functional.pad(row, (0, (min(COLUMNS, len(x0)) - len(part)) * x0.shape[-1])))
+    return torch.cat(rows, dim=1)[None]

@@ -1,0 +1,154 @@
+"""Makes the host's MODEL, CLIP and VAE out of the pack's files."""
+
+from pathlib import Path
+from typing import Any
+
+import comfy.lora
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...layerdiff_core import checkpoint
+from ...layerdiff_core.enhancer import PromptEnhancer
+from ...layerdiff_core.training.text import full_embedding
+from . import networks
+from .latent import MeasuredLatent
+from .model import LayeredModel, copy_patches, make_config, patcher_for
+from .unet import LayerCollaborativeUNet, is_added
+
+PREDICTIONS = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.ModelType.V_PREDICTION}
+CLIP_VOCABULARY = 49408
+EMBEDDING = "text_model.embeddings.token_embedding.weight"
+TOKEN_IDS = "token_ids"
+
+
+def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer]:
+    """Read a complete layered model. Returns MODEL, CLIP, VAE and the enhancer; ValueError for any other file."""
+    header = checkpoint.read_header(path, family="layerdiff", kind="complete")
+    parts = checkpoint.read_tensors(path, header)
+    architecture = header.architecture
+    try:
+        model = build_model(path.name, header, parts["unet"])
+        return (model, build_clip(path.name, architecture, parts["text"]),
+                build_vae(path.name, architecture, parts["vae"]),
+                build_enhancer(path.name, architecture["enhancer"], parts["enhancer"]))
+    except KeyError as error:
+        raise ValueError(f"{path.name}: its architecture lacks {error}. The file is damaged: use another one.") from error
+
+
+def build_model(name: str, header: checkpoint.Header, tensors: dict[str, Tensor]) -> Any:
+    """The MODEL of a complete file."""
+    architecture = header.architecture
+    size = sum(tensor.numel() for tensor in tensors.values())
+    load_device = comfy.model_management.get_torch_device()
+    dtype = comfy.model_management.unet_dtype(model_params=size, supported_dtypes=[torch.float16, torch.bfloat16, torch.float32])
+    manual_cast = comfy.model_management.unet_manual_cast(dtype, load_device)
+    config = make_config(architecture["unet"], MeasuredLatent(architecture["latent"]), dtype, manual_cast)
+    model = LayeredModel(config, PREDICTIONS[architecture["prediction"]], header.layers,
+                         comfy.model_management.unet_offload_device())
+    checkpoint.check_tensors(f"{name}, UNet", tensors, shapes(model.diffusion_model))
+    model.diffusion_model.load_state_dict(tensors)
+    return patcher_for(model)
+
+
+def build_clip(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
+    """The CLIP of a complete file: the host's own class, small, its vocabulary spread over CLIP's."""
+    config, token_ids = dict(architecture["text"]), tensors.pop(TOKEN_IDS, None)
+    if token_ids is None:
+        raise ValueError(f"{name} lacks text.{TOKEN_IDS}, so its words are unknown. The file is damaged: use another one.")
+    reference = networks.trainable_text_model(architecture, len(token_ids) + 1)
+    checkpoint.check_tensors(f"{name}, text encoder", tensors, shapes(reference))
+    tensors[EMBEDDING] = full_embedding(tensors[EMBEDDING], token_ids, CLIP_VOCABULARY)
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    return comfy.sd.CLIP(target, embedding_directory=folder_paths.get_folder_paths("embeddings"),
+                         tokenizer_data={"embedding_size": config["hidden_size"]},
+                         state_dict={f"clip_l.transformer.{key}": tensor for key, tensor in tensors.items()},
+                         model_options={"clip_l_model_config": config})
+
+
+def build_vae(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
+    """The VAE of a complete file: the host's, with the starter's network over patches in its place."""
+    network = networks.autoencoder(architecture)
+    checkpoint.check_tensors(f"{name}, VAE", tensors, shapes(network))
+    vae = comfy.sd.VAE(sd=tensors, config=networks.vae_config(architecture))
+    network.load_state_dict(tensors)
+    vae.first_stage_model = network.eval().requires_grad_(False).to(vae.vae_dtype)
+    vae.patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=vae.device,
+                                                       offload_device=comfy.model_management.vae_offload_device())
+    vae.latent_channels = architecture["latent"]["channels"]
+    return vae
+
+
+def build_enhancer(name: str, sizes: dict, tensors: dict[str, Tensor]) -> PromptEnhancer:
+    """The enhancer of a file, in float32 on the CPU: it is small and runs once a prompt."""
+    enhancer = PromptEnhancer(**sizes)
+    checkpoint.check_tensors(f"{name}, enhancer", tensors, shapes(enhancer))
+    enhancer.load_state_dict(tensors)
+    return enhancer.eval().requires_grad_(False)
+
+
+def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
+    """Put an adapter on an SD 1.5 MODEL. Returns the layered MODEL and its enhancer.
+
+    The base's weights are shared, not copied, and its LoRA patches and options go along. ValueError for a MODEL that
+    is not SD 1.5 or whose widths are not the adapter's.
+    """
+    header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
+    parts = checkpoint.read_tensors(path, header)
+    model = layered_base(base, header.layers)
+    unet = model.diffusion_model
+    wanted = {key: shape for key, shape in shapes(unet).items() if is_added(key)}
+    checkpoint.check_tensors(f"{path.name} on this MODEL", parts["unet"], wanted)
+    unet.load_state_dict(parts["unet"], strict=False)
+    patcher = patcher_for(model)
+    copy_patches(base, patcher)
+    if parts["lora"]:
+        keys = comfy.lora.model_lora_keys_unet(model, {})
+        patcher.add_patches(comfy.lora.load_lora(parts["lora"], keys))
+    return patcher, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
+
+
+def layered_base(base: Any, layers_trained: int = 0) -> LayeredModel:
+    """A layered model with the weights of an SD 1.5 MODEL and nothing added yet that was trained."""
+    old = base.model
+    if type(old) is not comfy.model_base.BaseModel or not isinstance(old.model_config, comfy.supported_models.SD15) \
+            or old.model_config.unet_config["in_channels"] != 4:
+        raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, and this one is {type(old).__name__} of "
+                         f"{type(old.model_config).__name__} (an inpainting model, another family, or already "
+                         "layered). Load an SD 1.5 checkpoint.")
+    config = make_config(old.model_config.unet_config, old.latent_format, old.get_dtype(), old.manual_cast_dtype)
+    config.sampling_settings = old.model_config.sampling_settings
+    model = LayeredModel(config, old.model_type, layers_trained, comfy.model_management.unet_offload_device())
+    prefix = "diffusion_model."
+    weights = {key[len(prefix):]: patches[0][0] for key, patches in base.get_key_patches(prefix).items()}
+    unet = model.diffusion_model
+    unet.load_state_dict(weights, strict=False, assign=True)
+    unet.reset_added_parameters()
+    return model.requires_grad_(False)
+
+
+def new_adapter(base: Any, heads: int, context_dim: int, seed: int) -> tuple[checkpoint.Header, dict[str, Tensor]]:
+    """A fresh adapter for an SD 1.5 MODEL: it changes nothing until it is trained. For checkpoint.write."""
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    unet: LayerCollaborativeUNet = layered_base(base).diffusion_model
+    sizes = {"dim": context_dim, "heads": heads}
+    enhancer = PromptEnhancer(**sizes)
+    torch.random.set_rng_state(generator_state)
+    tensors = {f"unet.{key}": value.half() for key, value in unet.state_dict().items() if is_added(key)}
+    tensors |= {f"enhancer.{key}": value.half() for key, value in enhancer.state_dict().items()}
+    header = checkpoint.Header("layerdiff", "adapter", {"enhancer": sizes}, 0, "SD 1.5",
+                               "CC0-1.0: random numbers and zeros", "fresh, untrained")
+    return header, tensors
+
+
+def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+    """Keys and shapes of a network's weights."""
+    return {key: value.shape for key, value in network.state_dict().items()}

@@ -1,0 +1,107 @@
+"""Plain networks of the host's classes, made from a file's architecture, for training and for loading alike."""
+
+import comfy.ops
+import torch
+from comfy.clip_model import CLIPLayer, CLIPTextModel
+from comfy.ldm.models.autoencoder import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from .unet import LayerCollaborativeUNet
+
+PLAIN = comfy.ops.disable_weight_init
+
+
+def unet(architecture: dict, dtype: torch.dtype = torch.float32, device=None, operations=PLAIN) -> LayerCollaborativeUNet:
+    """The layer-collaborative UNet of an architecture; its weights are not initialised."""
+    return LayerCollaborativeUNet(**unet_config(architecture), dtype=dtype, device=device, operations=operations)
+
+
+def unet_config(architecture: dict) -> dict:
+    """Arguments of the UNet: those of the file, and twice the latent channels in and out."""
+    channels = 2 * architecture["latent"]["channels"]
+    return {**architecture["unet"], "in_channels": channels, "out_channels": channels}
+
+
+class PatchAutoencoder(AutoencoderKL):
+    """The host's VAE over patches of pixels, which makes the starter's fast on a CPU: the full resolution is where a
+    small autoencoder spends its time."""
+
+    def __init__(self, patch: int, channels: int, ddconfig: dict):
+        pixels = 3 * patch * patch
+        super().__init__(embed_dim=channels, ddconfig={**ddconfig, "in_channels": pixels, "out_ch": pixels,
+                                                       "z_channels": channels})
+        self.patch = patch
+
+    def moments(self, x: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] in -1..1 -> mean and log variance [N, 2C, H / 8, W / 8]."""
+        return self.quant_conv(self.encoder(pixel_unshuffle(x, self.patch)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.moments(x).chunk(2, dim=1)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return pixel_shuffle(super().decode(z), self.patch)
+
+
+def vae_config(architecture: dict) -> dict:
+    """What comfy.sd.VAE takes as the config of that network without its patches."""
+    network = architecture["vae"]
+    channels, pixels = architecture["latent"]["channels"], 3 * network["patch"] ** 2
+    return {"params": {"embed_dim": channels, "ddconfig": {**network["ddconfig"], "in_channels": pixels,
+                                                           "out_ch": pixels, "z_channels": channels}}}
+
+
+def autoencoder(architecture: dict) -> PatchAutoencoder:
+    """The starter's VAE network."""
+    return PatchAutoencoder(architecture["vae"]["patch"], architecture["latent"]["channels"],
+                            architecture["vae"]["ddconfig"])
+
+
+class TrainableCLIPLayer(CLIPLayer):
+    """The host's layer adds in place, which a backward pass through its norms cannot bear."""
+
+    def forward(self, x: Tensor, mask=None, optimized_attention=None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
+    """The host's CLIP text model with embeddings for the starter's own rows only, freshly initialised."""
+    config = architecture["text"]
+    model = CLIPTextModel(config, torch.float32, None, PLAIN)
+    del model.text_projection
+    text = model.text_model
+    text.embeddings.token_embedding = PLAIN.Embedding(vocabulary, config["hidden_size"])
+    text.encoder.layers = nn.ModuleList(
+        TrainableCLIPLayer(config["hidden_size"], config["num_attention_heads"], config["intermediate_size"],
+                           config["hidden_act"], torch.float32, None, PLAIN)
+        for _ in text.encoder.layers
+    )
+    initialise(model)
+    nn.init.normal_(text.embeddings.token_embedding.weight, std=0.02)
+    nn.init.normal_(text.embeddings.position_embedding.weight, std=0.01)
+    return model
+
+
+def initialise(model: nn.Module) -> None:
+    """Fresh weights for a network of the host's classes, which come uninitialised: torch's own defaults."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _reset(module)
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def _reset(module: nn.Conv2d | nn.Linear) -> None:
+    nn.init.kaiming_uniform_(module.weight, a=5**0.5)
+    if module.bias is not None:
+        bound = module.weight[0].numel() ** -0.5
+        nn.init.uniform_(module.bias, -bound, bound)
+
+
+def initialise_added_convolutions(model: LayerCollaborativeUNet) -> None:
+    """Start the mask's convolutions like the picture's, for a UNet that is trained from scratch."""
+    for convolution in (model.mask_in, model.out.mask):
+        _reset(convolution)

@@ -1,0 +1,88 @@
+"""The layer-collaborative UNet, grown out of the host's SD 1.5 UNet."""
+
+import torch
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ...layerdiff_core.attention import InterLayerAttention
+
+
+class LayerCollaborativeBlock(BasicTransformerBlock):
+    """Self-attention in the layer, text-guided intra-layer attention, feed-forward: the host's; then inter-layer attention.
+
+    LayerDiff, section 3. Inter-layer attention comes last, so that the host's own block runs untouched.
+    """
+
+    def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int, dtype=None, device=None, operations=None):
+        super().__init__(dim, heads, head_dim, context_dim=context_dim, dtype=dtype, device=device, operations=operations)
+        self.inter_layer = InterLayerAttention(dim, heads, operations=operations, dtype=dtype, device=device)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, transformer_options: dict = {}) -> Tensor:  # noqa: B006
+        x = super().forward(x, context=context, transformer_options=transformer_options)
+        return x + self.inter_layer(x, transformer_options["layers"])
+
+
+class LayeredHead(nn.Sequential):
+    """The host's output head (norm, SiLU, convolution) with a second convolution for the mask channels beside it."""
+
+    def __init__(self, head: nn.Sequential, mask: nn.Module):
+        super().__init__(*head)
+        self.add_module("mask", mask)
+
+    def forward(self, h: Tensor) -> Tensor:
+        norm, activation, picture, mask = self
+        h = activation(norm(h))
+        return torch.cat([picture(h), mask(h)], dim=1)
+
+
+class LayerCollaborativeUNet(UNetModel):
+    """The host's UNet over layers: a picture latent and a mask latent each, [scenes * layers, 2C, h, w].
+
+    The host's own weights keep their names and shapes, so that checkpoints and LoRA files fit; what LayerDiff adds
+    stands beside them: `mask_in`, `out.mask` (the papers' widened first and last convolution, written as a second
+    convolution each) and `inter_layer` in every transformer block.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, context_dim: int, dtype=None, device=None, operations=None,
+                 **config):
+        channels = in_channels // 2
+        super().__init__(in_channels=channels, out_channels=channels, context_dim=context_dim, dtype=dtype,
+                         device=device, operations=operations, **config)
+        kwargs = {"dtype": dtype, "device": device}
+        width = self.model_channels
+        self.mask_in = operations.conv_nd(2, channels, width, 3, padding=1, **kwargs)
+        self.out = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **kwargs))
+        for transformer in [m for m in self.modules() if isinstance(m, SpatialTransformer)]:
+            transformer.transformer_blocks = nn.ModuleList(
+                LayerCollaborativeBlock(b.n_heads * b.d_head, b.n_heads, b.d_head, context_dim, operations=operations,
+                                        **kwargs)
+                for b in transformer.transformer_blocks
+            )
+
+    def reset_added_parameters(self) -> None:
+        """Fresh LayerDiff weights that leave the base UNet's prediction of the picture channels as it is."""
+        for name in ("weight", "bias"):
+            nn.init.zeros_(getattr(self.mask_in, name))
+            nn.init.zeros_(getattr(self.out.mask, name))
+        for module in self.modules():
+            if isinstance(module, InterLayerAttention):
+                module.reset_parameters()
+
+    def forward(self, x: Tensor, timesteps=None, context=None, y=None, control=None, transformer_options: dict = {},  # noqa: B006
+                layers: int = 1, **kwargs) -> Tensor:
+        picture, mask = x.chunk(2, dim=1)
+        mask_features = self.mask_in(mask)
+
+        def add_mask_features(h: Tensor, options: dict) -> Tensor:
+            return h + mask_features if options["block"] == ("input", 0) else h
+
+        patches = dict(transformer_options.get("patches", {}))
+        patches["input_block_patch"] = [add_mask_features, *patches.get("input_block_patch", [])]
+        options = {**transformer_options, "patches": patches, "layers": layers}
+        return super().forward(picture, timesteps, context, y, control, options, **kwargs)
+
+
+def is_added(key: str) -> bool:
+    """Whether a key of the UNet's state dict is LayerDiff's own rather than the base UNet's."""
+    return key.startswith(("mask_in.", "out.mask.")) or ".inter_layer." in key

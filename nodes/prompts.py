@@ -1,0 +1,110 @@
+"""Nodes that turn text into conditioning for layers."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..layerdiff_core.layers import MAX_LAYERS
+from ..layerdiff_core.prompts import parse_layer_prompts, same_length
+from .host.model import LAYERS_KEY
+from .host.types import ENHANCER
+
+EXAMPLE_GLOBAL = "a fox on the left and a red balloon on the right in a green meadow at sunset"
+EXAMPLE_LAYERS = "background: a green meadow\nballoon: a red balloon\nfox: a fox"
+
+
+def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A prompt's tokens [1, T, dim] and the host's further options, by the host's own encoder."""
+    if clip is None:
+        raise ValueError("The CLIP is empty: the checkpoint holds no text encoder. Load it with Load CLIP.")
+    tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
+    return tokens, options
+
+
+class LayerDiffEncodePrompts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffEncodePrompts",
+            display_name="Encode Layer Prompts",
+            category="LayerDiff/prompts",
+            description="Encodes one prompt a layer, enriched by a global prompt that says what only the whole picture "
+            "knows: light, place and size of things, style.",
+            search_aliases=["layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the layered model or of its SD 1.5 checkpoint."),
+                ENHANCER.Input("enhancer", tooltip="From Load Layered Model or Apply LayerDiff Adapter."),
+                io.String.Input("global_prompt", multiline=True, default=EXAMPLE_GLOBAL,
+                                tooltip="The whole picture in words. Empty: layers know their own prompt only."),
+                io.String.Input("layer_prompts", multiline=True, default=EXAMPLE_LAYERS,
+                                tooltip="One layer a line, \"name: prompt\", the background first, the topmost last."),
+                io.String.Input("negative_prompt", multiline=True, default="",
+                                tooltip="What no layer should show. The starter knows none: leave it empty there."),
+                io.Float.Input("enhancer_strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                               tooltip="How much the global prompt tells the layers. 0: plain layer prompts; 1: as trained."),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", display_name="positive", tooltip="The prompts of all layers."),
+                io.Conditioning.Output("negative", display_name="negative", tooltip="The negative prompt."),
+                io.Int.Output("layers", display_name="layers", tooltip="How many layers there are, for Empty Layered Latent."),
+                io.String.Output("names", display_name="names", tooltip="The layers' names, one a line, for Decode Layers."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
+                enhancer_strength: float) -> io.NodeOutput:
+        layers = parse_layer_prompts(layer_prompts)
+        encoded = [encode(clip, prompt) for _, prompt in layers]
+        tokens = torch.cat(same_length([part for part, _ in encoded]))
+        if global_prompt.strip() and enhancer_strength > 0:
+            overall, _ = encode(clip, global_prompt)
+            if enhancer.dim != tokens.shape[-1]:
+                raise ValueError(f"The enhancer is for prompts of width {enhancer.dim}, and this CLIP gives "
+                                 f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
+            tokens = enhancer(tokens.float(), overall.float(), enhancer_strength)
+        negative_tokens, negative_options = encode(clip, negative_prompt)
+        options = {**encoded[0][1], LAYERS_KEY: len(layers)}
+        return io.NodeOutput([[tokens, options]], [[negative_tokens, {**negative_options, LAYERS_KEY: len(layers)}]],
+                             len(layers), "\n".join(name for name, _ in layers))
+
+
+class LayerDiffStackConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        sockets = io.Autogrow.TemplatePrefix(
+            input=io.Conditioning.Input("layer", tooltip="A layer's conditioning; the first is the background."),
+            prefix="layer", min=1, max=MAX_LAYERS)
+        return io.Schema(
+            node_id="LayerDiffStackConditioning",
+            display_name="Stack Layer Conditioning",
+            category="LayerDiff/prompts",
+            description="Makes one layered conditioning of one CONDITIONING a layer, which you made with any nodes of the "
+            "host: other encoders, averages, Apply ControlNet. The background comes first.",
+            search_aliases=["batch conditioning", "combine layer prompts", "layer conditioning"],
+            inputs=[
+                io.Autogrow.Input("conditionings", template=sockets, tooltip="One conditioning a layer, bottom first."),
+            ],
+            outputs=[
+                io.Conditioning.Output(tooltip="The conditioning of all layers; options such as a ControlNet are taken "
+                                       "from the bottom layer."),
+                io.Int.Output("layers", display_name="layers", tooltip="How many layers there are."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, conditionings: dict[str, Any]) -> io.NodeOutput:
+        stack = [conditioning for conditioning in conditionings.values() if conditioning is not None]
+        if not stack:
+            raise ValueError("No conditioning is connected. Connect one a layer, the background first.")
+        for number, conditioning in enumerate(stack):
+            if len(conditioning) != 1 or conditioning[0][0].shape[0] != 1:
+                raise ValueError(f"Layer {number} has {len(conditioning)} conditionings for "
+                                 f"{conditioning[0][0].shape[0] if conditioning else 0} pictures, and one for one picture "
+                                 "was expected. Stack before you combine, and do not stack what is layered already.")
+        tokens = torch.cat(same_length([conditioning[0][0] for conditioning in stack]))
+        return io.NodeOutput([[tokens, {**stack[0][0][1], LAYERS_KEY: len(stack)}]], len(stack))
+
+
+NODES = [LayerDiffEncodePrompts, LayerDiffStackConditioning]

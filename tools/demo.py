@@ -1,0 +1,109 @@
+"""Draw a picture of layers through a real ComfyUI server and leave it, layer by layer, in `output/`."""
+
+import json
+import os
+import platform
+import sys
+import time
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from . import setup
+from .client import HostError, Result
+from .host import Server
+from .sheet import Layer, draw_sheet
+
+OUTPUT = setup.ROOT / "output"
+PROMPT = setup.ROOT / "tests" / "api" / "text_to_layers.json"
+SAVE_LAYERS, SAVE_MASKS, SAVE_COMPOSITE = "6", "8", "9"
+STAGES = {"1": "load", "2": "encode", "3": "empty_latent", "4": "sample", "5": "decode",
+          "6": "save_layers", "7": "save_masks", "8": "save_masks", "9": "save_composite"}
+
+
+class Progress:
+    """Shows a line for each node; on a terminal its steps count up in that line, else each step has its own."""
+
+    def __init__(self, prompt: dict[str, Any]) -> None:
+        self._titles = {node: data["_meta"]["title"] for node, data in prompt.items()}
+        self._live = sys.stdout.isatty()
+        self._node: str | None = None
+        self._steps = ""
+        self._since = time.monotonic()
+
+    def see(self, kind: str, data: dict[str, Any]) -> None:
+        """Show what one of the host's messages says."""
+        if kind == "executing":
+            self._end_line()
+            self._node, self._steps, self._since = data["node"], "", time.monotonic()
+            if self._node is not None and self._live:
+                print(f"  {self._titles[self._node]} ...", end="", flush=True)
+        elif kind == "progress" and self._node is not None:
+            self._steps = f", step {data['value']}/{data['max']}"
+            start = "\r" if self._live else ""
+            print(f"{start}  {self._titles[self._node]}{self._steps} ...", end="" if self._live else "\n", flush=True)
+
+    def _end_line(self) -> None:
+        if self._node is not None:
+            start = "\r" if self._live else ""
+            seconds = time.monotonic() - self._since
+            print(f"{start}  {self._titles[self._node]}{self._steps}: {seconds:.1f} s ", flush=True)
+
+
+def main() -> int:
+    """Run the demo; the status is 0 when every picture is there."""
+    began = time.monotonic()
+    prompt = json.loads(PROMPT.read_text("utf-8"))
+    seconds = {"setup": float(os.environ.get("LAYERDIFF_SETUP_SECONDS", 0))}
+    try:
+        print("Starting ComfyUI with the pack ...", flush=True)
+        with Server("demo") as server:
+            seconds["host_start"] = server.seconds_to_start
+            print(f"  up at {server.client.address} in {server.seconds_to_start:.1f} s", flush=True)
+            print(f"Drawing: {prompt['2']['inputs']['global_prompt']}", flush=True)
+            result = server.client.run(prompt, Progress(prompt).see)
+            for node, spent in result.seconds.items():
+                seconds[STAGES[node]] = seconds.get(STAGES[node], 0.0) + spent
+            since = time.monotonic()
+            files = fetch_pictures(server, result, prompt)
+            seconds["fetch_and_sheet"] = time.monotonic() - since
+    except (HostError, setup.SetupError) as error:
+        print(f"\nThe demo failed. {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    seconds["total"] = seconds["setup"] + time.monotonic() - began
+    report = {"seconds": {stage: round(spent, 3) for stage, spent in seconds.items()}, "files": files,
+              "machine": f"{platform.platform()}, {os.cpu_count()} cores", "prompt": prompt}
+    (OUTPUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    print(f"Done in {seconds['total']:.1f} s. The pictures are in {OUTPUT}; look at contact_sheet.png first.")
+    return 0
+
+
+def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> list[str]:
+    """Download the layers, masks and composite, draw the contact sheet, and put them all in `output/`."""
+    named = [line.partition(":") for line in prompt["2"]["inputs"]["layer_prompts"].splitlines()]
+    saved = {node: result.outputs[node]["images"] for node in (SAVE_LAYERS, SAVE_MASKS, SAVE_COMPOSITE)}
+    OUTPUT.mkdir(exist_ok=True)
+    for old in OUTPUT.glob("*.png"):
+        old.unlink()
+    files: list[str] = []
+
+    def keep(image: dict[str, str], name: str) -> Image.Image:
+        content = server.client.download(image)
+        (OUTPUT / name).write_bytes(content)
+        files.append(name)
+        return Image.open(BytesIO(content))
+
+    layers = [Layer(name, text.strip(), keep(picture, f"layer_{k}_{name}.png"), keep(mask, f"mask_{k}_{name}.png"))
+              for k, ((name, _, text), picture, mask) in
+              enumerate(zip(named, saved[SAVE_LAYERS], saved[SAVE_MASKS], strict=False))]
+    composite = keep(saved[SAVE_COMPOSITE][0], "composite.png")
+    draw_sheet(prompt["2"]["inputs"]["global_prompt"], composite, layers).save(OUTPUT / "contact_sheet.png")
+    return [*files, "contact_sheet.png"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,148 @@
+"""The real host as a subprocess, with the pack in it and folders of its own."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from . import setup
+from .client import Client, HostError
+
+START_LIMIT_SECONDS = 300
+STOP_LIMIT_SECONDS = 15
+
+
+class Server:
+    """The host with the pack in it, alone with folders of its own in `.dev/data/<name>`; a context manager.
+
+    Nothing in the user's own output, input, temporary or user folder is touched. Unless `with_all_packs`, other
+    packs of the user's ComfyUI are left out. `arguments` are passed on to the host's main.py.
+    """
+
+    def __init__(self, name: str, *arguments: str, with_all_packs: bool = False, with_pack: bool = True) -> None:
+        self.environment = setup.locate()
+        self.log = setup.DEV / "logs" / f"{name}.log"
+        self.data = setup.DEV / "data" / name
+        self.port = free_port()
+        self.client = Client(f"http://127.0.0.1:{self.port}")
+        self.seconds_to_start = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        packs = packs_to_load(self.environment, with_pack)
+        self._command = [
+            str(self.environment.python), "-s", str(self.environment.host / "main.py"),
+            "--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch",
+            "--database-url", "sqlite:///:memory:", *self._folders(), *packs.search,
+            *([] if with_all_packs else ["--disable-all-custom-nodes", *packs.whitelist]),
+            *([] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]), *arguments]
+
+    def _folders(self) -> list[str]:
+        options = []
+        for kind in ("output", "input", "temp", "user"):
+            folder = self.data / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            options += [f"--{kind}-directory", str(folder)]
+        return options
+
+    def __enter__(self) -> "Server":
+        started = time.monotonic()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        # A polite kill of this process then leaves through __exit__ too.
+        signal.signal(signal.SIGTERM, raise_interrupt)
+        with open(self.log, "wb") as output:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output,
+                                             stderr=subprocess.STDOUT, cwd=self.data)
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+        self.seconds_to_start = time.monotonic() - started
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            if not self.is_alive():
+                raise HostError(f"ComfyUI stopped while starting. The end of its log {self.log}:\n{self.log_tail()}")
+            try:
+                self.client.get("/system_stats")
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise HostError(f"ComfyUI did not answer within {START_LIMIT_SECONDS} s. "
+                        f"The end of its log {self.log}:\n{self.log_tail()}")
+
+    def is_alive(self) -> bool:
+        """Whether the server process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait until the server stops by itself, and return its exit status."""
+        assert self._process is not None
+        return self._process.wait()
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The last lines of the server's log."""
+        return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """Stop the server; does nothing where it has stopped."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def raise_interrupt(signum: int, frame: object) -> None:
+    """A signal handler that makes a polite kill end as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Packs:
+    """Options of the host's main.py: where to look for packs, and which to load where all others are left out."""
+
+    search: list[str]
+    whitelist: list[str]
+
+
+def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Packs:
+    """The host's options that load this pack (unless not `with_pack`) and the shim where the host has it."""
+    names = [setup.SHIM] if environment.shim.exists() else []
+    search = []
+    if with_pack:
+        folder = environment.host / "custom_nodes"
+        installed = [path.name for path in folder.iterdir() if path.resolve() == setup.ROOT] if folder.is_dir() else []
+        # A pack that lies in the host already must not be loaded twice.
+        if not installed:
+            search = ["--extra-model-paths-config", str(write_search_path(setup.DEV / "custom_nodes.yaml"))]
+        names += installed or [setup.PACK_LINK]
+    return Packs(search, ["--whitelist-custom-nodes", *names] if names else [])
+
+
+def write_search_path(path: Path) -> Path:
+    """Write the small YAML file that tells a host to look for packs in `.dev/custom_nodes`; returns `path`."""
+    # A JSON string is a YAML string, whatever characters the path has.
+    path.write_text(f"layerdiff:\n  custom_nodes: {json.dumps(str(setup.DEV / 'custom_nodes'))}\n", "utf-8")
+    return path

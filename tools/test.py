@@ -1,0 +1,43 @@
+"""Style, types and tests. With arguments, pytest alone with these arguments."""
+
+import importlib.util
+import subprocess
+import sys
+import time
+
+from . import setup
+
+TYPED = ("nodes", "layerdiff_core", "tools")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the checks in order of their speed; the status is that of the first one that failed."""
+    missing = [name for name in ("pytest", "ruff", "mypy") if importlib.util.find_spec(name) is None]
+    if missing:
+        # Only where the Python is the user's own: nothing is installed there unasked.
+        print(f"{sys.executable} lacks {', '.join(missing)}. Install them there with:\n"
+              f"  {sys.executable} -m pip install -r {setup.PINS / 'dev.txt'}", file=sys.stderr)
+        return 1
+    python = sys.executable
+    pytest = [python, "-m", "pytest", *arguments]
+    if arguments:
+        return subprocess.call(pytest, cwd=setup.ROOT)
+    # Through the link the pack has a name, so its relative imports can be followed.
+    packages = [part for name in TYPED for part in ("-p", f"{setup.PACK_LINK}.{name}")]
+    mypy = [python, "-m", "mypy", "--config-file", str(setup.ROOT / "pyproject.toml"),
+            "--cache-dir", str(setup.DEV / "mypy_cache"), *packages]
+    checks = [("style", [python, "-m", "ruff", "check", "."], setup.ROOT),
+              ("types", mypy, setup.DEV / "custom_nodes"),
+              ("tests", pytest, setup.ROOT)]
+    for name, command, folder in checks:
+        print(f"== {name}", flush=True)
+        started = time.monotonic()
+        status = subprocess.call(command, cwd=folder)
+        print(f"== {name}: {'passed' if status == 0 else 'FAILED'} in {time.monotonic() - started:.1f} s", flush=True)
+        if status != 0:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

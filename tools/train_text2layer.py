@@ -1,0 +1,227 @@
+"""Trains the Text2Layer starter in two stages, autoencoder and unet; each goes on where it stopped."""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model, save_file
+from torch.utils.data import DataLoader
+
+from tools import setup
+from tools.train_starter import TELL_EVERY, World
+
+# isort: split
+# the host and the pack can be imported once train_starter has been
+import comfy.ops
+from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from layerdiff_pack.layerdiff_core.autoencoder import CompositionAutoencoder, Layers
+from layerdiff_pack.layerdiff_core.data.scenes import captions, sample_scene
+from layerdiff_pack.layerdiff_core.training import diffusion, losses, text2layer
+from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
+from layerdiff_pack.layerdiff_core.training.run import Run
+from layerdiff_pack.layerdiff_core.training.sheets import save_rows
+from layerdiff_pack.layerdiff_core.training.starter import CANVAS
+from layerdiff_pack.nodes.host import networks
+
+AUTOENCODER_SEED, UNET_SEED, FRESH_SEED = 201, 202, 203
+ADVERSARIAL_FROM, NORMS_SETTLE_AT = 0.7, 0.8
+AUTOENCODER_FILE, UNET_FILE = "autoencoder_average.safetensors", "unet_average.safetensors"
+
+
+def autoencoder(architecture: dict) -> CompositionAutoencoder:
+    return CompositionAutoencoder(Encoder, Decoder, architecture["vae"]["ddconfig"], architecture["foregrounds"],
+                                  architecture["vae"]["patch"], comfy.ops.disable_weight_init)
+
+
+def scenes(world: World, options: argparse.Namespace, count: int, seed: int) -> Iterator[Batch]:
+    """Endless batches of `count` scenes, put together by worker processes."""
+    source = text2layer.FixedScenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary,
+                                    foregrounds=options.foregrounds, count=count, seed=seed)
+    return iter(DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=4))
+
+
+def train_autoencoder(world: World, options: argparse.Namespace) -> None:
+    architecture = text2layer.architecture(options.foregrounds)
+    model = autoencoder(architecture)
+    networks.initialise(model)
+    text2layer.initialise(model)
+    seconds = options.minutes * 60
+    run = Run(model.to(world.device), world.folder / "autoencoder.safetensors", seconds, options.rate or 1e-3)
+    discriminator = losses.PatchDiscriminator().to(world.device)
+    critic = Run(discriminator, world.folder / "discriminator.safetensors", seconds, 3e-4)
+    objective = text2layer.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device))
+    renderer = world.renderer(AUTOENCODER_SEED)
+    drawings = renderer.draw_all(options.variants)
+    batches = (text2layer.draw(renderer, drawings, batch) for batch in scenes(world, options, options.batch, run.step))
+    fresh = fresh_scenes(world, options)
+    settled, sheet_at = False, time.monotonic()
+
+    def write() -> None:
+        with run.averaged(), world.autocast():
+            model.eval()
+            run.tell(**autoencoder_sheet(model, fresh, world.folder / "autoencoder.png"))
+            z = torch.cat([text2layer.encode(model, layers).cpu() for layers in fresh])
+            write_average(model, world.folder / AUTOENCODER_FILE, architecture=architecture,
+                          mean=z.mean((0, 2, 3)).tolist(), std=z.std((0, 2, 3)).tolist())
+            model.train(not settled)
+
+    while not run.done:
+        progress = run.elapsed / seconds
+        with world.autocast():
+            if progress >= NORMS_SETTLE_AT and not settled:
+                text2layer.settle_norms(model, list(itertools.islice(batches, 16)))
+                settled = True
+            layers, adversarial = next(batches), progress >= ADVERSARIAL_FROM
+            step = objective.generator(layers, adversarial)
+        run.update(step.loss)
+        if adversarial:
+            with world.autocast():
+                loss = objective.critic(step)
+            critic.update(loss)
+        if run.step % TELL_EVERY == 0:
+            figures = text2layer.reconstruction_figures(layers, step.found, step.image)
+            run.tell(loss=step.reconstruction.item(), kl=step.kl.item(), **figures)
+        if time.monotonic() - sheet_at > options.sheet_seconds:
+            write()
+            sheet_at = time.monotonic()
+    if not settled:  # a finished run that was started again: the state holds no statistics
+        with world.autocast():
+            text2layer.settle_norms(model, list(itertools.islice(batches, 16)))
+        settled = True
+    write()
+    run.save()
+    critic.save()
+
+
+def fresh_scenes(world: World, options: argparse.Namespace) -> list[Layers]:
+    """Batches of training scenes drawn anew, to judge by."""
+    renderer = world.renderer(FRESH_SEED)
+    drawings = renderer.draw_all(1)
+    batches = itertools.islice(scenes(world, options, 16, FRESH_SEED), 8)
+    return [text2layer.draw(renderer, drawings, batch) for batch in batches]
+
+
+def autoencoder_sheet(model: CompositionAutoencoder, fresh: list[Layers], path: Path) -> dict[str, float]:
+    """Mean figures over fresh scenes; draws the first ones above what the autoencoder makes of them."""
+    totals: dict[str, float] = {}
+    for layers in fresh:
+        figures = text2layer.reconstruction_figures(layers, *text2layer.decode(model, text2layer.encode(model, layers)))
+        for name, value in figures.items():
+            totals[f"fresh_{name}"] = totals.get(f"fresh_{name}", 0.0) + value / len(fresh)
+    few = Layers(fresh[0].foregrounds[:8], fresh[0].background[:8], fresh[0].masks[:8])
+    pairs = zip(text2layer.sheet_rows(few, few.composite()),
+                text2layer.sheet_rows(*text2layer.decode(model, text2layer.encode(model, few))))
+    save_rows([row for pair in pairs for row in pair], path)
+    return totals
+
+
+def train_unet(world: World, options: argparse.Namespace) -> None:
+    with safe_open(world.folder / AUTOENCODER_FILE, framework="pt") as file:
+        facts = json.loads(file.metadata()["facts"])
+    architecture = facts["architecture"]
+    decoder = autoencoder(architecture)
+    load_model(decoder, world.folder / AUTOENCODER_FILE)
+    decoder = decoder.float().to(world.device).eval().requires_grad_(False)
+    mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+
+    model = text2layer.Text2Layer(UNetModel(**architecture["unet"], dtype=torch.float32,
+                                            operations=comfy.ops.disable_weight_init),
+                                  networks.trainable_text_model(architecture, len(world.vocabulary)))
+    networks.initialise(model.unet)
+    run = Run(model.to(world.device), world.folder / "unet.safetensors", options.minutes * 60, options.rate or 1e-3)
+    started, batches = time.monotonic(), scenes(world, options, options.refresh, run.step)
+    empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
+    renderer = world.renderer(UNET_SEED)
+    pool = text2layer.ScenePool(renderer, renderer.draw_all(options.variants), decoder, options.scenes, mean.numel(),
+                                len(empty))
+    with world.autocast():
+        while pool.filled < options.scenes // 8:
+            pool.add(next(batches))
+    print(f"{pool.filled} scenes in {time.monotonic() - started:.0f} s", flush=True)
+    alphas = diffusion.sd_alphas_cumprod(world.device)
+    sheet_at, total = time.monotonic(), torch.zeros((), device=world.device)
+
+    def write() -> None:
+        with run.averaged(), world.autocast():
+            unet_sheet(world, options, model, decoder, (mean, std), empty, alphas)
+            write_average(model, world.folder / UNET_FILE, architecture=architecture, mean=facts["mean"],
+                          std=facts["std"], tokens=world.vocabulary.token_ids.tolist())
+
+    while not run.done:
+        with world.autocast():
+            pool.add(next(batches))
+            z, rows = pool.sample(options.batch)
+            loss = text2layer.text2layer_loss(model, (z - mean) / std, rows, empty, alphas, architecture["prediction"])
+        run.update(loss)
+        total += loss.detach()
+        if run.step % TELL_EVERY == 0:
+            run.tell(loss=total.item() / TELL_EVERY)
+            total.zero_()
+        if time.monotonic() - sheet_at > options.sheet_seconds:
+            write()
+            sheet_at = time.monotonic()
+    write()
+    run.save()
+
+
+@torch.no_grad()
+def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text2Layer, decoder: CompositionAutoencoder,
+               statistics: tuple[torch.Tensor, torch.Tensor], empty: torch.Tensor, alphas: torch.Tensor) -> None:
+    """Eight held-out prompts, a column each, with the prompts in a text file beside the picture."""
+    rng = np.random.default_rng(1)
+    prompts = []
+    for _ in range(8):
+        scene = sample_scene(rng, world.objects, options.foregrounds + 1, heldout=True)
+        prompts.append(captions(scene, world.objects, rng)[0])
+    rows = torch.from_numpy(np.array([world.vocabulary.rows(prompt) for prompt in prompts])).to(world.device)
+    mean, std = statistics
+    side = CANVAS // 8
+    z = sample(model, model.encode(rows), model.encode(empty[None]), (len(rows), mean.numel(), side, side), 1, 25, 4.0,
+               alphas, torch.Generator(world.device).manual_seed(1))
+    save_rows(text2layer.sheet_rows(*text2layer.decode(decoder, z * std + mean)), world.folder / "scenes.png")
+    (world.folder / "scenes.txt").write_text("\n".join(prompts), "utf-8")
+
+
+def write_average(model: torch.nn.Module, path: Path, **facts: object) -> None:
+    """The averaged weights, which `model` holds now, in half precision; statistics of batch norms stay as they are."""
+    tensors = {name: value.half().contiguous() if value.is_floating_point() and "running" not in name else value
+               for name, value in model.state_dict().items()}
+    save_file(tensors, path, metadata={"facts": json.dumps(facts)})
+
+
+STAGES = {"autoencoder": train_autoencoder, "unet": train_unet}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--minutes", type=float, default=60, help="how long to train in all, earlier starts included")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
+    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where state is kept")
+    parser.add_argument("--batch", type=int, default=16, help="scenes in a step")
+    parser.add_argument("--foregrounds", type=int, default=1, help="foregrounds of a scene")
+    parser.add_argument("--objects", type=int, default=48, help="how many of the objects, the most iconic first")
+    parser.add_argument("--styles", type=int, default=1, help="1: 3d alone, 2: 3d and flat")
+    parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
+    parser.add_argument("--scenes", type=int, default=16000, help="scenes kept encoded for the UNet")
+    parser.add_argument("--refresh", type=int, default=8, help="scenes drawn anew at each step of the UNet")
+    parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
+    parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
+    parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    STAGES[options.stage](World(options), options)
+
+
+if __name__ == "__main__":
+    main()

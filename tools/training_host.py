@@ -1,0 +1,42 @@
+"""The host's network classes and the pack's modules for training: no server, no nodes, no folders of the host's."""
+
+import importlib
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from . import setup
+
+WORDS_FILE = "clip_words.json"
+
+
+def import_networks() -> None:
+    """Make `layerdiff_pack` importable: the pack's own modules, with the host's `comfy` beside them."""
+    environment = setup.locate()
+    sys.path.insert(0, str(environment.host))
+    if environment.shim.exists():
+        exec(compile(environment.shim.read_text("utf-8"), str(environment.shim), "exec"), {})
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    # CPU default would be attention in slices, which is slow to train.
+    args.use_pytorch_cross_attention = True
+    pack = types.ModuleType("layerdiff_pack")
+    pack.__path__ = [str(setup.ROOT)]
+    sys.modules["layerdiff_pack"] = pack
+
+
+def word_tokenizer(folder: Path, words: set[str]) -> tuple[Callable[[str], list[int]], int, int]:
+    """CLIP's tokens of single words by the host's own tokenizer, remembered in `folder`; and the start and end token."""
+    path = folder / WORDS_FILE
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {"words": {}}
+    missing = sorted(words - known["words"].keys())
+    if missing:
+        clip = importlib.import_module("comfy.sd1_clip").SDTokenizer()
+        known = {"words": {word: clip.tokenizer(word)["input_ids"][1:-1] for word in sorted(words)},
+                 "start": clip.start_token, "end": clip.end_token}
+        path.write_text(json.dumps(known), "utf-8")
+    return known["words"].__getitem__, known["start"], known["end"]

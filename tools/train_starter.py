@@ -123,7 +123,7 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
     networks.initialise_added_convolutions(unet)
     parts = LayerDiff(unet, networks.trainable_text_model(starter.ARCHITECTURE, len(world.vocabulary)),
                       PromptEnhancer(**starter.ARCHITECTURE["enhancer"]))
-    run = Run(parts.to(world.device), world.folder / "layerdiff.safetensors", options.minutes * 60, 1e-3)
+    run = Run(parts.to(world.device), world.folder / "layerdiff.safetensors", options.minutes * 60, 2e-3)
     if options.compile:
         compile_but_inter_layer(unet)
     scenes = Scenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary, options.batch,

@@ -1,0 +1,126 @@
+"""Models of random weights for the tests: small files of the starter's format, and models of the host's SD 1.5 class."""
+
+import copy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import comfy.controlnet
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.supported_models
+import torch
+from comfy.cldm.cldm import ControlNet
+from comfy.sd1_clip import SDTokenizer
+from torch import Tensor, nn
+
+from layerdiff_core import checkpoint
+from layerdiff_core.training.starter import ARCHITECTURE
+
+WORDS = "a an the and with fox balloon red blue meadow green sky at sunset on left right ,"
+WIDTH, CONTEXT, CHANNELS = 32, 64, 8
+TRUE_WIDTH, TRUE_CONTEXT = 320, 768
+
+
+def architecture(channels: int = CHANNELS) -> dict[str, Any]:
+    """The starter's architecture, much narrower, so that tests are quick."""
+    small = copy.deepcopy(ARCHITECTURE)
+    small["unet"] |= {"model_channels": WIDTH, "context_dim": CONTEXT}
+    small["text"] |= {"hidden_size": CONTEXT, "num_attention_heads": 2, "intermediate_size": 2 * CONTEXT}
+    small["vae"]["ddconfig"]["ch"] = WIDTH
+    small["enhancer"] = {"dim": CONTEXT, "heads": 2}
+    factors = [[0.1 * (c % 3 == colour) for colour in range(3)] for c in range(channels)]
+    small["latent"] = {"channels": channels, "mean": [0.1] * channels, "std": [1.5] * channels, "rgb_factors": factors,
+                       "rgb_bias": [0.0, 0.1, 0.2]}
+    return small
+
+
+def randomise(network: nn.Module) -> None:
+    """Random weights everywhere, at scales that keep numbers moderate; zero is nowhere, so that every part counts."""
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1:
+                weight.copy_(torch.randn(weight.shape) * weight[0].numel() ** -0.5)
+            else:
+                weight.copy_(torch.randn(weight.shape) * 0.1 + ("norm" in name and name.endswith("weight")))
+
+
+def starter_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a complete model of random weights, named as in its file."""
+    networks = pack.nodes.host.networks
+    tokenizer = SDTokenizer()
+    known = sorted({token for word in WORDS.split() for token in tokenizer.tokenizer(word)["input_ids"]})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts = {"unet": networks.unet(facts), "vae": networks.autoencoder(facts),
+                 "text": networks.trainable_text_model(facts, len(known) + 1),
+                 "enhancer": pack.layerdiff_core.enhancer.PromptEnhancer(**facts["enhancer"])}
+        for network in parts.values():
+            randomise(network)
+    tensors = {f"{part}.{key}": value for part, network in parts.items() for key, value in network.state_dict().items()}
+    tensors["text.token_ids"] = torch.tensor(known, dtype=torch.int32)
+    return tensors
+
+
+def header(facts: dict[str, Any], **changes: Any) -> checkpoint.Header:
+    """The header of such a file."""
+    fields = {"family": "layerdiff", "kind": "complete", "architecture": facts, "layers": 4, "base": "none",
+              "licence": "CC0-1.0", "provenance": "random numbers"}
+    return checkpoint.Header(**{**fields, **changes})
+
+
+def write_starter(pack: ModuleType, path: Path, channels: int = CHANNELS) -> None:
+    """Write a complete model of random weights."""
+    facts = architecture(channels)
+    checkpoint.write(path, header(facts), starter_tensors(pack, facts))
+
+
+def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
+    """The host's configuration of SD 1.5, in full or at other widths."""
+    return comfy.supported_models.SD15({
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": width, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+        "context_dim": context, "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
+        "adm_in_channels": None, "use_temporal_attention": False,
+    })
+
+
+def sd15(width: int, context: int, seed: int = 0) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of the host's SD 1.5 class, of random weights in float32."""
+    config = sd15_config(width, context)
+    config.set_inference_dtype(torch.float32, None)
+    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        randomise(model.diffusion_model)
+    return comfy.model_patcher.CoreModelPatcher(model.requires_grad_(False), load_device=torch.device("cpu"),
+                                                offload_device=torch.device("cpu"))
+
+
+def control_net(unet: dict[str, Any], channels: int, seed: int = 0) -> comfy.controlnet.ControlNet:
+    """A control model of the host's class, of random weights, for a UNet of these arguments over one picture."""
+    facts = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
+    model = ControlNet(**{**facts, "in_channels": channels}, hint_channels=3, dtype=torch.float32,
+                       operations=comfy.ops.disable_weight_init)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        randomise(model)
+    return comfy.controlnet.ControlNet(model.eval().requires_grad_(False), load_device=torch.device("cpu"))
+
+
+def lora_for(network: nn.Module, rank: int = 2, scale: float = 0.3) -> dict[str, Tensor]:
+    """A LoRA in the usual file format for the attention weights that a plain UNet of this build has too."""
+    generator = torch.Generator().manual_seed(7)
+    tensors = {}
+    for key, weight in network.state_dict().items():
+        if key.endswith(("attn1.to_q.weight", "attn2.to_v.weight")):
+            name = "lora_unet_" + key.removesuffix(".weight").replace(".", "_")
+            out, inputs = weight.shape
+            tensors[f"{name}.lora_up.weight"] = torch.randn(out, rank, generator=generator) * scale
+            tensors[f"{name}.lora_down.weight"] = torch.randn(rank, inputs, generator=generator) * scale
+            tensors[f"{name}.alpha"] = torch.tensor(float(rank))
+    return tensors

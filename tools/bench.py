@@ -1,0 +1,125 @@
+"""Measure the pack beside the host's own and write benchmarks/results/bench.json. --quick: a trial, its figures are noise."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benchmarks import guidance, measure, memory, models
+
+from . import inprocess, setup
+from .host import Server
+
+RESULTS = setup.ROOT / "benchmarks" / "results" / "bench.json"
+CANVAS = 128
+BARS = {"layered_step_ratio": 1.15, "smg_over_cfg": 1.75, "smg_over_sag": 1.0, "peak_memory_ratio": 1.10,
+        "start_seconds_added": 1.0}
+SIDES = {
+    "layered_step_ratio": "a step of one scene of 4 layers / of the host's UNet of the same widths, batch 4",
+    "smg_over_cfg": "SMG KSampler / the host's KSampler with CFG alone, on the same layered model, 4 layers",
+    "smg_over_sag": "SMG KSampler / the host's Self-Attention Guidance, on the same layered model, 4 layers",
+    "peak_memory_ratio": f"a step of 4 layers / of the host's UNet at batch 4, {memory.CANVAS} px, weights included",
+    "start_seconds_added": "the host's start with the pack - without it",
+}
+
+
+def peak_memory(rounds: int) -> dict[str, float]:
+    """Median peak of each side in MB, each measurement in a fresh process."""
+    peaks: dict[str, list[float]] = {"layered": [], "host": []}
+    for _ in range(rounds):
+        for side, found in peaks.items():
+            command = [sys.executable, "-m", "benchmarks.memory", side]
+            answer = subprocess.run(command, cwd=setup.ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+            found.append(int(answer.split()[-1]) / 1e6)
+    return {side: statistics.median(found) for side, found in peaks.items()}
+
+
+def host_start(rounds: int) -> dict[str, float]:
+    """Median seconds from the host's start until it answers, with the pack and without it. One start more warms up."""
+    times: dict[str, list[float]] = {"with": [], "without": []}
+    for number in range(-1, rounds):
+        for side in list(times)[:: 1 if number % 2 else -1]:
+            with Server(f"bench_start_{side}", with_pack=side == "with") as server:
+                if number >= 0:
+                    times[side].append(server.seconds_to_start)
+    return {side: statistics.median(spent) for side, spent in times.items()}
+
+
+def machine() -> str:
+    """The machine in a line, as the record needs it."""
+    import comfyui_version
+
+    device, dtype = models.place()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    return (f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+            f"torch {torch.__version__} ({dtype}), ComfyUI {comfyui_version.__version__}")
+
+
+def cpu_name() -> str:
+    """What the system calls its processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
+    """All figures and the medians behind them."""
+    def say(what: str) -> None:
+        print(f"Measuring {what} ...", flush=True)
+
+    say("a step")
+    steps: dict[str, Callable[[], object]] = {side: models.step(pack, side, CANVAS) for side in ("layered", "host")}
+    step = measure.medians(steps, *((4, 1) if quick else (100, 10)))
+    say("guidance")
+    guided = measure.medians(guidance.sides(pack, 2 if quick else 20), *((1, 1) if quick else (9, 1)))
+    say("peak memory")
+    peak = peak_memory(1 if quick else 5)
+    say("the host's start")
+    start = host_start(1 if quick else 5)
+    return {
+        "layered_step_ratio": step["layered"] / step["host"],
+        "smg_over_cfg": guided["smg"] / guided["cfg"],
+        "smg_over_sag": guided["smg"] / guided["sag"],
+        "peak_memory_ratio": peak["layered"] / peak["host"],
+        "start_seconds_added": start["with"] - start["without"],
+        "machine": machine(),
+        "medians": {"step_seconds": step, "sampling_seconds": guided, "peak_megabytes": peak, "start_seconds": start},
+        "sides": SIDES,
+    }
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures, their bars and what they compare, one a line."""
+    lines = [f"{name:<20} {figures[name]:>6.3f}   at most {bar:<5} {'' if figures[name] <= bar else 'MISSED':<7} {SIDES[name]}"
+             for name, bar in BARS.items()]
+    for what, sides in figures["medians"].items():
+        lines.append(f"{what:<20} " + ", ".join(f"{side} {value:.4g}" for side, value in sides.items()))
+    return "\n".join([*lines, figures["machine"]])
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print the table and, unless it was only a trial, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a trial in a minute or two; writes no record")
+    options = parser.parse_args(arguments)
+    inprocess.import_host()
+    figures = measure_all(inprocess.load_pack(), options.quick)
+    print(table(figures))
+    if not options.quick:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+        print(f"Written to {RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

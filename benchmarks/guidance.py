@@ -14,17 +14,19 @@ CFG = 4.0
 
 def sides(pack: ModuleType, steps: int) -> dict[str, Callable[[], Any]]:
     """Three ways to sample one scene of four layers; the guidances as their nodes' defaults have them."""
-    import nodes as host_nodes
+    import comfy.utils
     from comfy_extras.nodes_sag import SelfAttentionGuidance
 
+    import nodes as host_nodes
+
+    comfy.utils.set_progress_bar_enabled(False)
     model, vae = models.model_and_vae(pack)
     described = models.architecture(pack)
-    width = described["unet"]["context_dim"]
     side = CANVAS // 8
     latent = {"samples": torch.zeros(models.LAYERS, 2 * described["latent"]["channels"], side, side),
               "layers": models.LAYERS}
-    positive = [[torch.randn(models.LAYERS, models.TOKENS, width), {"layers": models.LAYERS}]]
-    negative = [[torch.randn(1, models.TOKENS, width), {"layers": models.LAYERS}]]
+    positive = [[models.prompts(described, models.LAYERS), {"layers": models.LAYERS}]]
+    negative = [[models.prompts(described, 1), {"layers": models.LAYERS}]]
     sampler = {"seed": 1, "steps": steps, "cfg": CFG, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 
     def sample(of: Any) -> Any:

@@ -1,5 +1,6 @@
 """What is measured: networks of the starter's widths with random weights, which cost what trained ones cost."""
 
+import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 
 LAYERS = 4
-TOKENS = 77
 
 
 def place() -> tuple[torch.device, torch.dtype]:
@@ -20,7 +20,7 @@ def place() -> tuple[torch.device, torch.dtype]:
 
 def architecture(pack: ModuleType) -> dict[str, Any]:
     """The starter's, with the latent facts that only a trained file has filled in."""
-    starter = pack.layerdiff_core.training.starter.ARCHITECTURE
+    starter = importlib.import_module(f"{pack.__name__}.layerdiff_core.training.starter").ARCHITECTURE
     channels = starter["latent"]["channels"]
     facts = {"mean": [0.0] * channels, "std": [1.0] * channels, "rgb_factors": [[0.0] * 3] * channels,
              "rgb_bias": [0.0] * 3}
@@ -47,6 +47,11 @@ def host_network(pack: ModuleType) -> torch.nn.Module:
     return network.requires_grad_(False).eval()
 
 
+def prompts(described: dict[str, Any], count: int) -> torch.Tensor:
+    """Random tokens in the place of encoded prompts: [count, tokens, width]."""
+    return torch.randn(count, described["text"]["max_position_embeddings"], described["unet"]["context_dim"])
+
+
 def step(pack: ModuleType, side: str, canvas: int) -> Callable[[], torch.Tensor]:
     """One forward pass: side "layered" over one scene of four layers, or "host" over a batch of four pictures.
 
@@ -58,7 +63,7 @@ def step(pack: ModuleType, side: str, canvas: int) -> Callable[[], torch.Tensor]
     described = architecture(pack)
     channels = described["latent"]["channels"] * (2 if layered else 1)
     x = torch.randn(LAYERS, channels, canvas // 8, canvas // 8, device=device, dtype=dtype)
-    context = torch.randn(LAYERS, TOKENS, described["unet"]["context_dim"], device=device, dtype=dtype)
+    context = prompts(described, LAYERS).to(device, dtype)
     time = torch.full((LAYERS,), 500.0, device=device)
     more = {"layers": LAYERS} if layered else {}
 

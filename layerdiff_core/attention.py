@@ -1,6 +1,7 @@
 """Inter-layer attention: the part of LayerDiff's layer-collaborative block that lets layers see each other."""
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -27,7 +28,8 @@ class InterLayerAttention(nn.Module):
 
     index_dim = 32
 
-    def __init__(self, dim: int, heads: int, operations=nn, dtype: torch.dtype | None = None, device=None):
+    def __init__(self, dim: int, heads: int, operations: Any = nn, dtype: torch.dtype | None = None,
+                 device: Any = None):
         super().__init__()
         self.heads = heads
         self.norm = operations.LayerNorm(dim, dtype=dtype, device=device)
@@ -37,7 +39,9 @@ class InterLayerAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Fresh weights: random features, a zero output projection."""
-        self.norm.reset_parameters()
+        # Not norm.reset_parameters(): the host's layers have an empty one.
+        nn.init.ones_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
         for linear in (self.index, self.to_qkv):
             nn.init.normal_(linear.weight, std=linear.weight.shape[1] ** -0.5)
         nn.init.zeros_(self.index.bias)

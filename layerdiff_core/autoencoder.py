@@ -65,7 +65,7 @@ class CompositionAutoencoder(nn.Module):
         self.quant_conv = operations.Conv2d(2 * z, 2 * z, 1)
         self.post_quant_conv = operations.Conv2d(z, z, 1)
         width = config["ch"] * config["ch_mult"][0]
-        self.heads = nn.ModuleDict({
+        self.heads: Any = nn.ModuleDict({
             "foreground": Head(width, 3 * foregrounds * pixels, operations),
             "background": Head(width, 3 * pixels, operations),
             "mask": Head(width, foregrounds * pixels, operations),

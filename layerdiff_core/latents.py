@@ -27,12 +27,13 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
     """Read layer numbers such as "1, 3" or "0-2". ValueError for what is no number or no layer of the latent."""
     chosen: set[int] = set()
     for part in filter(None, (part.strip() for part in text.replace(";", ",").split(","))):
-        first, dash, last = part.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+        first, dash, last = (number.strip() for number in part.partition("-"))
+        last = last if dash else first
+        if not first.isdecimal() or not last.isdecimal() or int(first) > int(last):
             raise ValueError(f"{part!r} is no layer number. Write numbers such as \"1, 3\" or \"0-2\"; 0 is the background.")
-        chosen.update(range(int(first), int(last if dash else first) + 1))
-        if max(chosen, default=0) >= layers:
-            raise ValueError(f"There is no layer {max(chosen)}: the latent has {layers} layers a scene, 0 to {layers - 1}.")
+        if int(last) >= layers:
+            raise ValueError(f"There is no layer {last}: the latent has {layers} layers a scene, 0 to {layers - 1}.")
+        chosen.update(range(int(first), int(last) + 1))
     if not chosen:
         raise ValueError("No layer is named. Write the numbers of the layers that may change, such as \"1\".")
     return sorted(chosen)

@@ -37,9 +37,9 @@ class LayerDiffEmptyLatent(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, width: int, height: int, layers: int, scenes: int) -> io.NodeOutput:
         check_count(layers, scenes)
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels is more than a layered latent can have (16 million). Choose a "
-                             "smaller size and enlarge the picture afterwards.")
+        if min(width, height) < 1 or width * height > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels is not what a layered latent can have: at least 1 each way, and 16 "
+                             "million in all. Draw a smaller picture and enlarge it afterwards.")
         ratio = vae.spacial_compression_encode()
         # UNets halve three times: a latent that does not divide is padded here and cropped when it is decoded.
         high, wide = (padded(size, 8 * ratio) // ratio for size in (height, width))

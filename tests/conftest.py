@@ -1,5 +1,6 @@
 """What all tests share: the host in this process, the pack as the host loads it, and one real server."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,9 +50,17 @@ def pack(host_before: Snapshot) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first folder in which the server looks for layered models: given to it as users give their own."""
+    return tmp_path_factory.mktemp("served_models")
+
+
+@pytest.fixture(scope="session")
+def server(served_models: Path) -> Iterator[Server]:
     """One real server with the pack in it, for all tests that go over HTTP."""
-    with Server("tests") as running:
+    folders = served_models.with_suffix(".yaml")
+    folders.write_text(f"tests:\n  layered_models: {json.dumps(str(served_models))}\n", "utf-8")
+    with Server("tests", "--extra-model-paths-config", str(folders)) as running:
         yield running
 
 

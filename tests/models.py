@@ -22,7 +22,7 @@ from layerdiff_core.training.starter import ARCHITECTURE
 
 WORDS = "a an the and with fox balloon red blue meadow green sky at sunset on left right ,"
 WIDTH, CONTEXT, CHANNELS = 32, 64, 8
-TRUE_WIDTH, TRUE_CONTEXT = 320, 768
+LENGTH = ARCHITECTURE["text"]["max_position_embeddings"]
 
 
 def architecture(channels: int = CHANNELS) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def randomise(network: nn.Module) -> None:
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if weight.ndim > 1:
-                weight.copy_(torch.randn(weight.shape) * weight[0].numel() ** -0.5)
+                weight.normal_(std=weight[0].numel() ** -0.5)
             else:
-                weight.copy_(torch.randn(weight.shape) * 0.1 + ("norm" in name and name.endswith("weight")))
+                weight.normal_(mean=float("norm" in name and name.endswith("weight")), std=0.1)
 
 
 def starter_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:

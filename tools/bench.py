@@ -17,6 +17,7 @@ import torch
 from benchmarks import guidance, measure, memory, models
 
 from . import inprocess, setup
+from .client import HostError
 from .host import Server
 
 RESULTS = setup.ROOT / "benchmarks" / "results" / "bench.json"
@@ -38,7 +39,8 @@ def peak_memory(rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for side, found in peaks.items():
             command = [sys.executable, "-m", "benchmarks.memory", side]
-            answer = subprocess.run(command, cwd=setup.ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+            answer = subprocess.run(command, cwd=setup.ROOT, env={**os.environ, **memory.GIVE_BACK_AT_ONCE},
+                                    stdout=subprocess.PIPE, text=True, check=True).stdout
             found.append(int(answer.split()[-1]) / 1e6)
     return {side: statistics.median(found) for side, found in peaks.items()}
 
@@ -112,7 +114,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial in a minute or two; writes no record")
     options = parser.parse_args(arguments)
     inprocess.import_host()
-    figures = measure_all(inprocess.load_pack(), options.quick)
+    try:
+        figures = measure_all(inprocess.load_pack(), options.quick)
+    except HostError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     print(table(figures))
     if not options.quick:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)

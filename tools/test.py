@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from . import setup
+from . import browser, setup
 
 TYPED = ("nodes", "layerdiff_core", "tools")
 
@@ -17,6 +17,11 @@ def main(arguments: list[str]) -> int:
         # Only where the Python is the user's own: nothing is installed there unasked.
         print(f"{sys.executable} lacks {', '.join(missing)}. Install them there with:\n"
               f"  {sys.executable} -m pip install -r {setup.PINS / 'dev.txt'}", file=sys.stderr)
+        return 1
+    try:
+        browser.prepare()
+    except setup.SetupError as error:
+        print(f"\nSet-up failed. {error}", file=sys.stderr)
         return 1
     python = sys.executable
     pytest = [python, "-m", "pytest", *arguments]

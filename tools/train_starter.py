@@ -66,13 +66,13 @@ class World:
     def new_vae(self) -> torch.nn.Module:
         network = networks.autoencoder(starter.ARCHITECTURE)
         networks.initialise(network)
-        return network.to(self.device)
+        return network.to(self.device, memory_format=torch.channels_last)
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
     renderer = world.renderer(EVALUATOR_SEED)
     drawings = renderer.draw_all(options.variants)
-    model = Evaluator(len(world.objects), len(PLACES)).to(world.device)
+    model = Evaluator(len(world.objects), len(PLACES)).to(world.device, memory_format=torch.channels_last)
     run = Run(model, world.folder / "evaluator.safetensors", options.minutes * 60, 2e-3)
     while not run.done:
         with world.autocast():
@@ -123,7 +123,8 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
     networks.initialise_added_convolutions(unet)
     parts = LayerDiff(unet, networks.trainable_text_model(starter.ARCHITECTURE, len(world.vocabulary)),
                       PromptEnhancer(**starter.ARCHITECTURE["enhancer"]))
-    run = Run(parts.to(world.device), world.folder / "layerdiff.safetensors", options.minutes * 60, 2e-3)
+    parts = parts.to(world.device, memory_format=torch.channels_last)
+    run = Run(parts, world.folder / "layerdiff.safetensors", options.minutes * 60, 2e-3)
     if options.compile:
         compile_but_inter_layer(unet)
     scenes = Scenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary, options.batch,

@@ -50,14 +50,14 @@ class Segmenter(nn.Module):
     def __init__(self, width: int = 24):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 6 * width]
-        self.first = conv(3, width)
+        self.first = conv(12, width)
         self.down = nn.ModuleList(nn.Sequential(conv(a, b, 2), Residual(b)) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(conv(b + a, a) for a, b in reversed(list(zip(widths, widths[1:]))))
-        self.last = nn.Conv2d(width, 1, 1)
+        self.last = nn.Conv2d(width, 4, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, H, W] in 0..1, H and W multiples of 8 -> logits [N, 1, H, W]."""
-        x = self.first(pixels * 2 - 1)
+        """[N, 3, H, W] in 0..1, H and W multiples of 16 -> logits [N, 1, H, W]."""
+        x = self.first(F.pixel_unshuffle(pixels * 2 - 1, 2))
         skips = [x]
         for down in self.down:
             x = down(x)
@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
         skips.pop()
         for up in self.up:
             x = up(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips.pop()], dim=1))
-        return self.last(x)
+        return F.pixel_shuffle(self.last(x), 2)
 
 
 class Evaluator(nn.Module):

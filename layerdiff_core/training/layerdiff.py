@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ EMPTY_WEIGHT = 0.25
 class Batch:
     """Scenes of one number of layers: what the pool and the text encoder need.
 
-    place [B], foregrounds [B, K - 1, 5], rows [B, K, 77] of the layer prompts, global_rows [B, 77], all long.
+    place [B], foregrounds [B, K - 1, 5], rows [B, K, T] of the layer prompts, global_rows [B, T], all long.
     """
 
     layers: int
@@ -78,20 +79,22 @@ def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, hea
 class LayerDiff(nn.Module):
     """The trained parts together: the host's layer-collaborative UNet, its CLIP text model, the enhancer."""
 
-    def __init__(self, unet: nn.Module, text: nn.Module, enhancer: nn.Module):
+    def __init__(self, unet: nn.Module, text: Any, enhancer: nn.Module):
         super().__init__()
-        self.unet, self.text, self.enhancer = unet, text, enhancer
+        self.unet, self.enhancer = unet, enhancer
+        self.text: Any = text
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, 77] -> tokens [N, 77, dim], as the host's CLIP gives them."""
+        """Rows [N, T] -> tokens [N, T, dim], as the host's CLIP gives them."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
-    def context(self, rows: Tensor, global_rows: Tensor) -> Tensor:
-        """Enriched layer prompts: rows [B, K, 77], global_rows [B, 77] -> [B, K, 77, dim]."""
+    def context(self, rows: Tensor, global_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Enriched and plain layer prompts: rows [B, K, T], global_rows [B, T] -> twice [B, K, T, dim]."""
         count, layers = rows.shape[:2]
         tokens = self.encode(torch.cat([rows.flatten(0, 1), global_rows]))
         plain, overall = tokens[: count * layers], tokens[count * layers :].repeat_interleave(layers, 0)
-        return self.enhancer(plain, overall).unflatten(0, (count, layers))
+        enriched = self.enhancer(plain, overall)
+        return enriched.unflatten(0, (count, layers)), plain.unflatten(0, (count, layers))
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int) -> Tensor:
         return self.unet(x, timestep, context, transformer_options={"optimized_attention_override": plain_attention},
@@ -104,11 +107,10 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
 
     Prompts are dropped together for guidance, and the global prompt alone, so that strength 0 of the enhancer works.
     The picture counts less where the layer is not there: nobody sees it, and capacity goes to the object (ours).
-    empty [77]: the rows of the empty prompt.
+    empty [T]: the rows of the empty prompt.
     """
     count, layers, device = len(batch.place), batch.layers, x0.device
-    context = model.context(batch.rows, batch.global_rows)
-    plain = model.encode(batch.rows.flatten(0, 1)).unflatten(0, (count, layers))
+    context, plain = model.context(batch.rows, batch.global_rows)
     none = model.encode(empty[None])[:, None]
     chance = torch.rand(count, 1, 1, 1, device=device)
     context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
@@ -130,7 +132,7 @@ def sample(model: LayerDiff, context: Tensor, none: Tensor, shape: tuple[int, ..
            scale: float, alphas: Tensor, generator: torch.Generator) -> Tensor:
     """DDIM for v-prediction, for sample sheets while training; users sample in the host. Returns normalised latents.
 
-    context [N, 77, dim], none [1, 77, dim], shape (N, 2C, h, w), layers innermost; scale: guidance scale.
+    context [N, T, dim], none [1, T, dim], shape (N, 2C, h, w), layers innermost; scale: guidance scale.
     """
     x = torch.randn(shape, generator=generator, device=context.device)
     both = torch.cat([context, none.expand_as(context)])

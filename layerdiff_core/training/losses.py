@@ -1,5 +1,7 @@
 """CaT2I-AE's objective, term by term (Text2Layer, section 4.1). Pictures [N, 3, H, W] and masks [N, 1, H, W], 0..1."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class RandomFeatures(nn.Module):
         generator = torch.Generator().manual_seed(FEATURE_SEED)
         self.layers = nn.ModuleList()
         for inputs, outputs in zip((3, *widths), widths):
-            layer = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+            layer: Any = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
             nn.init.orthogonal_(layer.weight, gain=2**0.5, generator=generator)
             nn.init.normal_(layer.bias, std=0.1, generator=generator)
             self.layers.append(layer)

@@ -32,15 +32,16 @@ class Run:
         self.names, self.parameters = (list(x) for x in zip(*model.named_parameters()))
         self.average = [p.detach().clone() for p in self.parameters]
         is_matrix = [p.ndim > 1 and "embedding" not in name for name, p in zip(self.names, self.parameters)]
-        # Muon takes matrices: convolutions as views [out, in * h * w] of the same memory.
-        self.matrices = {i: p.detach().flatten(1) for i, p in enumerate(self.parameters) if is_matrix[i]}
+        # Muon takes matrices: convolutions as views [out, h * w * in] of the same memory, channels last.
+        self.matrices = {i: as_matrix(p.detach()) for i, p in enumerate(self.parameters) if is_matrix[i]}
         for i, view in self.matrices.items():
             if view.data_ptr() != self.parameters[i].data_ptr():
-                raise ValueError(f"{self.names[i]} is not contiguous; train in the default memory format")
+                raise ValueError(f"{self.names[i]} is not laid out channels last: the model needs .to(memory_format=...)")
         others = [p for i, p in enumerate(self.parameters) if not is_matrix[i]]
         self.muon = torch.optim.Muon(self.matrices.values(), lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.step, self.spent, self.log = 0, 0.0, []
+        self.step, self.spent = 0, 0.0
+        self.log: list[dict[str, float]] = []
         if path.exists():
             self._load()
         self.started = self.saved = time.monotonic()
@@ -60,7 +61,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for i, view in self.matrices.items():
             grad = self.parameters[i].grad
-            view.grad = None if grad is None else grad.flatten(1)
+            view.grad = None if grad is None else as_matrix(grad)
         progress = min(1.0, self.elapsed / self.seconds)
         rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
         for optimizer in (self.muon, self.adamw):
@@ -123,3 +124,8 @@ class Run:
                 else:
                     self.adamw.state[self.parameters[i]] = state
         self.step, self.spent, self.log = facts["step"], facts["seconds"], facts["log"]
+
+
+def as_matrix(tensor: Tensor) -> Tensor:
+    """[out, in, h, w] -> [out, h * w * in], a view where the channels come last in memory; matrices as they are."""
+    return tensor.movedim(1, -1).flatten(1)

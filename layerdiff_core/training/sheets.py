@@ -1,11 +1,12 @@
 """Sample sheets: what the networks draw while they train, to be looked at."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.objects import ObjectSet
 from ..data.render import compose
@@ -23,19 +24,19 @@ def save_rows(rows: list[Tensor], path: Path) -> None:
     Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(path)
 
 
-def decode(vae: nn.Module, latents: Tensor) -> Tensor:
+def decode(vae: Any, latents: Tensor) -> Tensor:
     """Latents as the VAE gives them -> pictures [N, 3, H, W] in 0..1."""
     return (vae.decode(latents).float() / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
-def autoencoder_sheet(vae: nn.Module, pixels: Tensor, path: Path) -> None:
+def autoencoder_sheet(vae: Any, pixels: Tensor, path: Path) -> None:
     """Pictures above what the autoencoder makes of them."""
     save_rows([pixels, decode(vae, encode(vae, pixels))], path)
 
 
 @torch.no_grad()
-def scene_sheet(model: LayerDiff, vae: nn.Module, mean: Tensor, std: Tensor, objects: ObjectSet, vocabulary: Vocabulary,
+def scene_sheet(model: LayerDiff, vae: Any, mean: Tensor, std: Tensor, objects: ObjectSet, vocabulary: Vocabulary,
                 alphas: Tensor, path: Path, scenes: int = 8, layers: int = 3, steps: int = 25, scale: float = 4.0,
                 seed: int = 1) -> list[str]:
     """Held-out scenes, a column each: the composite, the background, then picture and mask of each layer."""
@@ -45,12 +46,13 @@ def scene_sheet(model: LayerDiff, vae: nn.Module, mean: Tensor, std: Tensor, obj
     texts = [captions(world, objects, rng) for world in worlds]
     rows = torch.from_numpy(np.array([[vocabulary.rows(p) for p in prompts] for _, prompts in texts])).to(device)
     global_rows = torch.from_numpy(np.array([vocabulary.rows(prompt) for prompt, _ in texts])).to(device)
-    context = model.context(rows, global_rows).flatten(0, 1)
+    context = model.context(rows, global_rows)[0].flatten(0, 1)
     none = model.encode(torch.from_numpy(vocabulary.rows(""))[None].to(device))
     generator = torch.Generator(device).manual_seed(seed)
-    z = sample(model, context, none, (scenes * layers, 2 * len(mean), CANVAS // 8, CANVAS // 8), layers, steps, scale, alphas, generator)
-    scale, shift = (t.to(device).view(1, -1, 1, 1) for t in (std, mean))
-    both = [half * scale + shift for half in z.chunk(2, dim=1)]
+    shape = (scenes * layers, 2 * len(mean), CANVAS // 8, CANVAS // 8)
+    z = sample(model, context, none, shape, layers, steps, scale, alphas, generator)
+    spread, shift = (t.to(device).view(1, -1, 1, 1) for t in (std, mean))
+    both = [half * spread + shift for half in z.chunk(2, dim=1)]
     picture, mask = (decode(vae, half).unflatten(0, (scenes, layers)).transpose(0, 1) for half in both)
     coverage = mask.mean(2, keepdim=True)
     composed = compose(picture[0], list(picture[1:]), list(coverage[1:]))

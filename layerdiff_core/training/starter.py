@@ -1,15 +1,17 @@
 """What the starter is: its widths, its world's size, the words it knows."""
 
+from typing import Any
+
 from ..data.backgrounds import PLACES
 from ..data.objects import ObjectSet
 from ..data.scenes import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS
-from .text import split_words
+from .text import LENGTH, split_words
 
 CANVAS = 128
 MAX_LAYERS = 4
 CONTEXT = 192
 
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "latent": {"channels": 8},
     "prediction": "v",
     "unet": {
@@ -25,7 +27,7 @@ ARCHITECTURE = {
     },
     "text": {
         "num_hidden_layers": 2, "hidden_size": CONTEXT, "num_attention_heads": 6, "intermediate_size": 4 * CONTEXT,
-        "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,
+        "hidden_act": "quick_gelu", "max_position_embeddings": LENGTH, "eos_token_id": 49407,
     },
     "enhancer": {"dim": CONTEXT, "heads": 6},
 }

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LENGTH = 77
+LENGTH = 48
+"""Tokens of a prompt; captions have 43 at most. CLIP's 77 would be mostly padding to compute. Longer prompts come in pieces."""
 UNKNOWN = 0
 
 
@@ -30,7 +31,7 @@ class Vocabulary:
         return len(self.token_ids) + 1
 
     def rows(self, prompt: str) -> np.ndarray:
-        """Rows of a prompt as the host would lay it out: start, words, then the end token up to 77."""
+        """Rows of a prompt as the host would lay it out: start, words, then the end token up to LENGTH."""
         ids = [self.start]
         for word in split_words(prompt):
             if word not in self.words:

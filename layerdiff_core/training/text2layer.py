@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ..autoencoder import CompositionAutoencoder, Layers, unstack
+from ..data.objects import ObjectSet
 from ..evaluation.evaluator import overlap
 from . import diffusion, losses
 from .layerdiff import PROMPTS_DROPPED, Batch, Scenes, plain_attention
 from .render import Drawings, Renderer
 from .starter import ARCHITECTURE as LAYERDIFF
 from .starter import CANVAS
+from .text import Vocabulary
 
 KL_WEIGHT = 1e-4
 START_LOGVAR = -5.0
@@ -41,8 +43,9 @@ def architecture(foregrounds: int) -> dict[str, Any]:
 class FixedScenes(Scenes):
     """Endless batches of `count` training scenes of one number of foregrounds; held-out pairs never appear."""
 
-    def __init__(self, *arguments: Any, foregrounds: int, count: int, **options: Any):
-        super().__init__(*arguments, total=count, **options)
+    def __init__(self, objects: ObjectSet, bank_place: Tensor, bank_light: Tensor, vocabulary: Vocabulary,
+                 foregrounds: int, count: int, seed: int = 0):
+        super().__init__(objects, bank_place, bank_light, vocabulary, count, seed)
         self.foregrounds = foregrounds
 
     def __iter__(self) -> Iterator[Batch]:
@@ -73,8 +76,8 @@ def initialise(model: CompositionAutoencoder) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
-    silent = [module for name, module in model.named_modules() if name.endswith((".conv2", ".proj_out"))]
+            nn.init.zeros_(module.get_parameter("bias"))
+    silent: list[Any] = [module for name, module in model.named_modules() if name.endswith((".conv2", ".proj_out"))]
     for module in silent + [head[3] for kind, head in model.heads.items() if kind != "mask"]:
         nn.init.zeros_(module.weight)
     model.quant_conv.bias.chunk(2)[1].fill_(START_LOGVAR)
@@ -212,9 +215,10 @@ class ScenePool:
 class Text2Layer(nn.Module):
     """CaT2I-AE-SD's trained parts: the host's UNet as it is, and its CLIP text model."""
 
-    def __init__(self, unet: nn.Module, text: nn.Module):
+    def __init__(self, unet: nn.Module, text: Any):
         super().__init__()
-        self.unet, self.text = unet, text
+        self.unet = unet
+        self.text: Any = text
 
     def encode(self, rows: Tensor) -> Tensor:
         """Rows [N, 77] -> tokens [N, 77, dim], as the host's CLIP gives them."""

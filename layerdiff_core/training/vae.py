@@ -1,10 +1,11 @@
 """Trains the starter's autoencoder on pictures, masks and composites of rendered scenes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.render import compose
 from .render import Drawings, Renderer
@@ -24,11 +25,11 @@ def pictures(renderer: Renderer, drawings: Drawings, count: int) -> Iterator[Ten
                          place[quarter // 2 :]])
 
 
-def autoencoder_loss(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def autoencoder_loss(vae: Any, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """L1, L1 of a Laplacian pyramid (crisp edges without a network to be fetched), a light KL term.
 
-    `vae` is the host's AutoencoderKL over patches; pixels [N, 3, H, W] in 0..1. Ours; the SD autoencoder's loss with its perceptual
-    term replaced and without the adversarial one, which the smooth starter world did not need.
+    `vae` is the host's AutoencoderKL over patches; pixels [N, 3, H, W] in 0..1. Ours: the SD autoencoder's loss with its
+    perceptual term replaced and without the adversarial one, which the smooth starter world did not need.
     """
     x = pixels * 2 - 1
     mean, logvar = vae.moments(x).float().chunk(2, dim=1)
@@ -53,26 +54,26 @@ def laplacian(image: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def latent_statistics(vae: nn.Module, batches: Iterator[Tensor], count: int = 16) -> tuple[list[float], list[float]]:
+def latent_statistics(vae: Any, batches: Iterator[Tensor], count: int = 16) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over `count` batches, for the latent format."""
     z = torch.cat([encode(vae, next(batches)).cpu() for _ in range(count)])
     return z.mean((0, 2, 3)).tolist(), z.std((0, 2, 3)).tolist()
 
 
 @torch.no_grad()
-def preview_factors(vae: nn.Module, pixels: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[float]], list[float]]:
+def preview_factors(vae: Any, pixels: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[float]], list[float]]:
     """The linear map from normalised latents to colours in -1..1 that fits best, for the host's live preview.
 
     pixels [N, 3, H, W] in 0..1; mean and std [C]. Returns factors [C][3] and bias [3].
     """
     z = (encode(vae, pixels) - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
     inputs = torch.cat([z.movedim(1, -1).flatten(0, 2), torch.ones(z[:, 0].numel(), 1)], dim=1)
-    colours = (F.adaptive_avg_pool2d(pixels, z.shape[-2:]) * 2 - 1).movedim(1, -1).flatten(0, 2)
+    colours = (F.adaptive_avg_pool2d(pixels, z.shape[-1]) * 2 - 1).movedim(1, -1).flatten(0, 2)
     solution = torch.linalg.lstsq(inputs, colours).solution
     return solution[:-1].tolist(), solution[-1].tolist()
 
 
 @torch.no_grad()
-def encode(vae: nn.Module, pixels: Tensor) -> Tensor:
+def encode(vae: Any, pixels: Tensor) -> Tensor:
     """The latent that the host's VAE would give: [N, 3, H, W] in 0..1 -> [N, C, h, w], not normalised."""
     return vae.encode(pixels * 2 - 1).float()

@@ -7,6 +7,8 @@ import folder_paths
 KEY = "layered_models"
 STARTERS = Path(__file__).resolve().parent.parent.parent / "models"
 EXTENSIONS = {".safetensors"}
+NOT_IN_NAMES = set('/\\:*?"<>|')
+LONGEST_NAME = 100
 
 
 def register() -> None:
@@ -32,9 +34,9 @@ def model_path(name: str) -> Path:
 
 
 def new_model_path(name: str) -> Path:
-    """Where a new model of this name is written: the user's first folder. ValueError for a name that leaves it."""
-    folder = Path(folder_paths.get_folder_paths(KEY)[0]).resolve()
-    path = (folder / name).with_suffix(".safetensors").resolve()
-    if folder not in path.parents or not Path(name).name:
-        raise ValueError(f"{name!r} is not a plain file name inside {folder.name}. Use a name such as my_adapter.")
-    return path
+    """Where a new model of this name is written: the user's first folder. ValueError for what is no plain file name."""
+    bare = name.strip().removesuffix(".safetensors")
+    if not 0 < len(bare) <= LONGEST_NAME or bare.startswith(".") or not bare.isprintable() or set(bare) & NOT_IN_NAMES:
+        raise ValueError(f"{name!r} is not a plain file name. Use a name such as my_adapter: letters, digits, spaces and "
+                         f"signs other than {' '.join(sorted(NOT_IN_NAMES))}, at most {LONGEST_NAME} of them.")
+    return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{bare}.safetensors"

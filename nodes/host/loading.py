@@ -1,5 +1,7 @@
 """Makes the host's MODEL, CLIP and VAE out of the pack's files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,21 @@ def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer]:
     header = checkpoint.read_header(path, family="layerdiff", kind="complete")
     parts = checkpoint.read_tensors(path, header)
     architecture = header.architecture
-    try:
+    with damage_explained(path.name):
         model = build_model(path.name, header, parts["unet"])
         return (model, build_clip(path.name, architecture, parts["text"]),
                 build_vae(path.name, architecture, parts["vae"]),
                 build_enhancer(path.name, architecture["enhancer"], parts["enhancer"]))
-    except KeyError as error:
-        raise ValueError(f"{path.name}: its architecture lacks {error}. The file is damaged: use another one.") from error
+
+
+@contextmanager
+def damage_explained(name: str) -> Iterator[None]:
+    """Turns what network classes raise for an architecture that makes no sense into a ValueError that says so."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AssertionError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{name}: no model can be built as its architecture says ({type(error).__name__}: {error}). "
+                         "The file is damaged, or needs a newer version of this pack.") from error
 
 
 def build_model(name: str, header: checkpoint.Header, tensors: dict[str, Tensor]) -> Any:
@@ -61,14 +71,16 @@ def build_model(name: str, header: checkpoint.Header, tensors: dict[str, Tensor]
 def build_clip(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
     """The CLIP of a complete file: the host's own class, small, its vocabulary spread over CLIP's."""
     config, token_ids = dict(architecture["text"]), tensors.pop(TOKEN_IDS, None)
-    if token_ids is None:
-        raise ValueError(f"{name} lacks text.{TOKEN_IDS}, so its words are unknown. The file is damaged: use another one.")
+    if token_ids is None or token_ids.ndim != 1 or token_ids.is_floating_point() \
+            or not all(0 <= token < CLIP_VOCABULARY for token in token_ids.tolist()):
+        raise ValueError(f"{name} lacks text.{TOKEN_IDS} or holds there what are no tokens of CLIP's, so its words are "
+                         "unknown. The file is damaged: use another one.")
     reference = networks.trainable_text_model(architecture, len(token_ids) + 1)
     checkpoint.check_tensors(f"{name}, text encoder", tensors, shapes(reference))
     tensors[EMBEDDING] = full_embedding(tensors[EMBEDDING], token_ids, CLIP_VOCABULARY)
     target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
     return comfy.sd.CLIP(target, embedding_directory=folder_paths.get_folder_paths("embeddings"),
-                         tokenizer_data={"embedding_size": config["hidden_size"]},
+                         tokenizer_data={"clip_l_max_length": config["max_position_embeddings"]},
                          state_dict={f"clip_l.transformer.{key}": tensor for key, tensor in tensors.items()},
                          model_options={"clip_l_model_config": config})
 
@@ -111,8 +123,14 @@ def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
     copy_patches(base, patcher)
     if parts["lora"]:
         keys = comfy.lora.model_lora_keys_unet(model, {})
+        strange = [key for key in parts["lora"]
+                   if key.rpartition(".lora_")[0] not in keys and key.removesuffix(".alpha") not in keys]
+        if strange:
+            raise ValueError(f"{path.name} changes weights that this MODEL does not have: {', '.join(strange[:5])}. The file "
+                             "is damaged or was made for another model: use another one.")
         patcher.add_patches(comfy.lora.load_lora(parts["lora"], keys))
-    return patcher, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
+    with damage_explained(path.name):
+        return patcher, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
 
 
 def layered_base(base: Any, layers_trained: int = 0) -> LayeredModel:

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.supported_models
+import torch
 from torch import Tensor
 
 from .control import PictureControl
@@ -56,7 +57,7 @@ def patcher_for(model: LayeredModel) -> comfy.model_patcher.ModelPatcher:
     patcher = comfy.model_patcher.CoreModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device())
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "layerdiff", ready_conditioning)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "layerdiff", sample_layers)
     return patcher
 
 
@@ -79,27 +80,45 @@ def layers_of(conds: dict[str, list[dict]]) -> int:
     return counts.pop() if counts else 1
 
 
-def ready_conditioning(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Runs around the host's sampling: checks that prompts and latent have the same layers, tells conditioning that
-    came from other nodes (a plain negative prompt) their number, and hands controls the picture channels alone."""
-    guider = executor.class_obj
+def sample_layers(executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor,
+                  denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Runs around the host's sampling: readies conditioning for layers, and hands back what the noise mask keeps."""
+    ready_conditioning(executor.class_obj, noise)
+    drawn = executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
+    if denoise_mask is None or sigmas[-1] > 0:
+        return drawn
+    # The way through the latent format and back rounds; layers that stay are to come out exactly as they went in.
+    return torch.where(denoise_mask.to(drawn.device) == 0, latent.to(drawn), drawn)
+
+
+def ready_conditioning(guider: Any, noise: Tensor) -> None:
+    """Checks that prompts and latent have the same layers, tells conditioning that came from other nodes (a plain
+    negative prompt) their number, and hands controls the picture channels alone."""
     model = guider.model_patcher.model
     layers = layers_of(guider.conds)
     if noise.shape[0] % layers:
         raise ValueError(f"The prompts are for {layers} layers, and the latent holds {noise.shape[0]}, which is not a "
                          "whole number of such scenes. Connect the same number of layers to Empty Layered Latent.")
+    if noise.shape[1] != model.latent_format.latent_channels:
+        raise ValueError(f"The latent has {noise.shape[1]} channels, and this layered MODEL needs "
+                         f"{model.latent_format.latent_channels}: picture and mask of each layer. Connect Empty Layered "
+                         "Latent or Encode Layers, with the VAE of the same model.")
     if layers > max(1, model.layers_trained):
         logging.warning("LayerDiff: %d layers asked for, and the model was trained with up to %d. Going on.",
                         layers, model.layers_trained)
     channels = model.latent_format.single.latent_channels
+    width = model.model_config.unet_config["context_dim"]
     stand_ins: dict[int, PictureControl] = {}
     for group in guider.conds.values():
         for cond in group:
             cond[LAYERS_KEY] = layers
+            tokens = cond.get("cross_attn")
+            if tokens is not None and tokens.shape[-1] != width:
+                raise ValueError(f"The prompts were encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. "
+                                 "Encode them with the CLIP of the same model.")
             if "control" in cond:
                 control = cond["control"]
                 cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels))
-    return executor(noise, *args, **kwargs)
 
 
 def copy_patches(source: comfy.model_patcher.ModelPatcher, target: comfy.model_patcher.ModelPatcher) -> None:

@@ -1,5 +1,7 @@
 """Plain networks of the host's classes, made from a file's architecture, for training and for loading alike."""
 
+from typing import Any
+
 import comfy.ops
 import torch
 from comfy.clip_model import CLIPLayer, CLIPTextModel
@@ -12,7 +14,8 @@ from .unet import LayerCollaborativeUNet
 PLAIN = comfy.ops.disable_weight_init
 
 
-def unet(architecture: dict, dtype: torch.dtype = torch.float32, device=None, operations=PLAIN) -> LayerCollaborativeUNet:
+def unet(architecture: dict, dtype: torch.dtype = torch.float32, device: Any = None,
+         operations: Any = PLAIN) -> LayerCollaborativeUNet:
     """The layer-collaborative UNet of an architecture; its weights are not initialised."""
     return LayerCollaborativeUNet(**unet_config(architecture), dtype=dtype, device=device, operations=operations)
 
@@ -61,7 +64,7 @@ def autoencoder(architecture: dict) -> PatchAutoencoder:
 class TrainableCLIPLayer(CLIPLayer):
     """The host's layer adds in place, which a backward pass through its norms cannot bear."""
 
-    def forward(self, x: Tensor, mask=None, optimized_attention=None) -> Tensor:
+    def forward(self, x: Tensor, mask: Any = None, optimized_attention: Any = None) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
         return x + self.mlp(self.layer_norm2(x))
 
@@ -94,7 +97,7 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _reset(module: nn.Conv2d | nn.Linear) -> None:
+def _reset(module: Any) -> None:
     nn.init.kaiming_uniform_(module.weight, a=5**0.5)
     if module.bias is not None:
         bound = module.weight[0].numel() ** -0.5
@@ -103,5 +106,5 @@ def _reset(module: nn.Conv2d | nn.Linear) -> None:
 
 def initialise_added_convolutions(model: LayerCollaborativeUNet) -> None:
     """Start the mask's convolutions like the picture's, for a UNet that is trained from scratch."""
-    for convolution in (model.mask_in, model.out.mask):
-        _reset(convolution)
+    _reset(model.mask_in)
+    _reset(model.out.get_submodule("mask"))

@@ -1,5 +1,7 @@
 """The layer-collaborative UNet, grown out of the host's SD 1.5 UNet."""
 
+from typing import Any
+
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -14,7 +16,8 @@ class LayerCollaborativeBlock(BasicTransformerBlock):
     LayerDiff, section 3. Inter-layer attention comes last, so that the host's own block runs untouched.
     """
 
-    def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int, dtype=None, device=None, operations=None):
+    def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int, dtype: Any = None, device: Any = None,
+                 operations: Any = None):
         super().__init__(dim, heads, head_dim, context_dim=context_dim, dtype=dtype, device=device, operations=operations)
         self.inter_layer = InterLayerAttention(dim, heads, operations=operations, dtype=dtype, device=device)
 
@@ -44,15 +47,15 @@ class LayerCollaborativeUNet(UNetModel):
     convolution each) and `inter_layer` in every transformer block.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, context_dim: int, dtype=None, device=None, operations=None,
-                 **config):
+    def __init__(self, in_channels: int, out_channels: int, context_dim: int, dtype: Any = None, device: Any = None,
+                 operations: Any = None, **config: Any):
         channels = in_channels // 2
         super().__init__(in_channels=channels, out_channels=channels, context_dim=context_dim, dtype=dtype,
                          device=device, operations=operations, **config)
         kwargs = {"dtype": dtype, "device": device}
         width = self.model_channels
         self.mask_in = operations.conv_nd(2, channels, width, 3, padding=1, **kwargs)
-        self.out = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **kwargs))
+        self.out: LayeredHead = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **kwargs))
         for transformer in [m for m in self.modules() if isinstance(m, SpatialTransformer)]:
             transformer.transformer_blocks = nn.ModuleList(
                 LayerCollaborativeBlock(b.n_heads * b.d_head, b.n_heads, b.d_head, context_dim, operations=operations,
@@ -69,8 +72,9 @@ class LayerCollaborativeUNet(UNetModel):
             if isinstance(module, InterLayerAttention):
                 module.reset_parameters()
 
-    def forward(self, x: Tensor, timesteps=None, context=None, y=None, control=None, transformer_options: dict = {},  # noqa: B006
-                layers: int = 1, **kwargs) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Any = None, context: Any = None, y: Any = None, control: Any = None,
+                transformer_options: dict = {},  # noqa: B006
+                layers: int = 1, **kwargs: Any) -> Tensor:
         picture, mask = x.chunk(2, dim=1)
         mask_features = self.mask_in(mask)
 

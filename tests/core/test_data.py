@@ -26,22 +26,14 @@ from layerdiff_core.data.scenes import (
     is_held_out,
     sample_scene,
 )
+from tests.world import discs
 
 COUNT, SIDE = 40, 64
 
 
 @pytest.fixture(scope="module")
 def objects() -> ObjectSet:
-    """Discs, each of one colour, on transparent black: what leaks in at the edge shows."""
-    steps = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
-    disc = ((0.45 - torch.hypot(steps[None], steps[:, None])) * SIDE + 0.5).clamp(0, 1)
-    colours = torch.randint(90, 255, (COUNT, 1, 1, 1, 3), generator=torch.Generator().manual_seed(0))
-    images = torch.zeros(COUNT, 2, SIDE, SIDE, 4)
-    images[..., :3] = colours * (disc > 0)[..., None]
-    images[..., 3] = disc * 255
-    names = [f"thing{i}" for i in range(COUNT)]
-    homes = [HOMES[i % 3] for i in range(COUNT)]
-    return ObjectSet(images.round().byte(), names, [f"a {name}" for name in names], homes)
+    return discs(COUNT, SIDE)
 
 
 def draw(

@@ -1,9 +1,13 @@
 """The pack replaces nothing of the host's: each attribute of its modules and classes stays the very same object."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+
+import nodes as host
+from tests import models
 
 
 def replaced(before: dict[str, dict[str, object]], after: dict[str, dict[str, object]]) -> list[str]:
@@ -15,6 +19,25 @@ def replaced(before: dict[str, dict[str, object]], after: dict[str, dict[str, ob
 
 
 def test_loading_replaces_nothing(host_before: dict[str, Any], pack: ModuleType, take_snapshot: Any) -> None:
+    assert replaced(host_before, take_snapshot()) == []
+
+
+@torch.inference_mode()
+def test_sampling_replaces_nothing(host_before: dict[str, Any], pack: ModuleType, starter: SimpleNamespace,
+                                   take_snapshot: Any) -> None:
+    base = models.sd15(32, 96)
+    name = pack.nodes.train.LayerDiffCreateAdapter.execute(base, "replaces nothing", 0).args[0]
+    pack.nodes.load.LayerDiffApplyAdapter.execute(base, name)
+    positive, negative, layers, names = pack.nodes.prompts.LayerDiffEncodePrompts.execute(
+        starter.clip, starter.enhancer, "a fox", "a green meadow\na fox", "", 1.0).args
+    latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(starter.vae, 64, 64, layers, 1).args[0]
+    control = models.control_net(models.architecture()["unet"], models.CHANNELS)
+    positive, negative = host.ControlNetApplyAdvanced().apply_controlnet(positive, negative, control, torch.rand(1, 64, 64, 3),
+                                                                         1.0, 0.0, 1.0)
+    drawn = pack.nodes.sample.LayerDiffSMGKSampler.execute(
+        starter.model, positive, negative, latent, starter.vae, 1, 2, 3.0, "euler", "normal", 1.0, 0.5, 1.0, 0.0, 1.0).args[0]
+    document = pack.nodes.decode.LayerDiffDecodeLayers.execute(drawn, starter.vae, names, 0.5, 0.4, 0).args[0]
+    pack.nodes.composite.LayerDiffCompositeLayers.execute(document, "display")
     assert replaced(host_before, take_snapshot()) == []
 
 

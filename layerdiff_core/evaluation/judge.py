@@ -1,0 +1,135 @@
+"""The judge's verdicts on drawn scenes, and the figures made of them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor
+
+from ..data.backgrounds import PLACES
+from .evaluator import Evaluator, overlap
+from .requests import Request
+
+WORST = 10
+
+
+@dataclass
+class Judge:
+    """The trained evaluator, in evaluation mode, and the names of the things and places that it tells apart."""
+
+    evaluator: Evaluator
+    objects: list[str]
+    places: list[str]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.evaluator.parameters()).device
+
+
+@dataclass
+class Drawn:
+    """Scenes of one number of layers K as a model drew them, layers innermost, all in 0..1.
+
+    own: [B * K, 3, H, W], the layers' pictures just as the VAE decoded them; pictures: the same as the decode node gives
+    them, colours bled beyond the mask; coverage: [B * K, 1, H, W], 1 where a layer is; composites: [B, 3, H, W].
+    """
+
+    layers: int
+    own: Tensor
+    pictures: Tensor
+    coverage: Tensor
+    composites: Tensor
+
+
+@dataclass
+class Verdict:
+    """What the judge says of one scene: the place it sees; for each foreground, bottom first, the thing it sees (None in
+    an empty mask) and how well the mask fits the drawn thing, IOU 0..1."""
+
+    request: Request
+    place: str
+    things: list[str | None]
+    agreements: list[float]
+
+
+def load_judge(path: Path, device: torch.device) -> Judge:
+    """Read the file that `export` wrote. ValueError where it is of another world than this code paints."""
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a dict
+    objects, places = json.loads(facts["objects"]), json.loads(facts["places"])
+    if places != list(PLACES):
+        raise ValueError(f"{path.name} was trained on other places than this version paints. Train and export the evaluator "
+                         "anew.")
+    evaluator = Evaluator(len(objects), len(places))
+    evaluator.load_state_dict(tensors)
+    return Judge(evaluator.float().eval().requires_grad_(False).to(device), objects, places)
+
+
+@torch.no_grad()
+def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Verdict]:
+    """One verdict for each scene.
+
+    A thing is told from its layer's picture, cut out by the layer's mask; the place from layer 0 alone. The mask is
+    compared with the outline that the judge finds in the layer's own picture, never in the bled one: there the mask
+    itself shows. A mask that reaches 0.5 nowhere is empty: no thing, and an agreement of 0.
+    """
+    own, pictures, coverage = (part.to(judge.device).float().unflatten(0, (len(requests), drawn.layers))
+                               for part in (drawn.own, drawn.pictures, drawn.coverage))
+    places = judge.evaluator.place_logits(pictures[:, 0]).argmax(1).tolist()
+    own, pictures, coverage = (part[:, 1:].flatten(0, 1) for part in (own, pictures, coverage))
+    empty = (coverage <= 0.5).flatten(1).all(1)
+    things = judge.evaluator.thing_logits(pictures, coverage).argmax(1)
+    outlines = judge.evaluator.outline_logits(own).sigmoid()
+    agreements = overlap(outlines, F.interpolate(coverage, outlines.shape[-2:], mode="area")).masked_fill(empty, 0)
+    names = [None if nothing else judge.objects[thing] for nothing, thing in zip(empty.tolist(), things.tolist())]
+    each = drawn.layers - 1
+    return [Verdict(request, judge.places[place], names[n * each:(n + 1) * each],
+                    agreements[n * each:(n + 1) * each].tolist())
+            for n, (request, place) in enumerate(zip(requests, places))]
+
+
+def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[str, float]]:
+    """The three figures for each number of layers: shares of right layers and places, mean agreement of masks."""
+    return {
+        "layer_prompt_accuracy": {str(layers): mean(right for verdict in group for right in rights(judge, verdict))
+                                  for layers, group in verdicts.items()},
+        "background_accuracy": {str(layers): mean(verdict.place == verdict.request.scene.place for verdict in group)
+                                for layers, group in verdicts.items()},
+        "mask_agreement": {str(layers): mean(agreement for verdict in group for agreement in verdict.agreements)
+                           for layers, group in verdicts.items()},
+    }
+
+
+def rights(judge: Judge, verdict: Verdict) -> list[bool]:
+    """For each foreground, whether the judge sees the thing that was asked for."""
+    return [seen == judge.objects[wanted] for seen, wanted in zip(verdict.things, verdict.request.objects)]
+
+
+def worst_objects(judge: Judge, verdicts: Iterable[Verdict]) -> dict[str, dict[str, Any]]:
+    """The objects that are least often seen where they were asked for, the worst first: accuracy, how often the object was
+    asked for, and what was seen most often instead."""
+    asked: Counter[str] = Counter()
+    seen_instead: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        for wanted, seen in zip(verdict.request.objects, verdict.things):
+            name = judge.objects[wanted]
+            asked[name] += 1
+            if seen != name:
+                seen_instead.setdefault(name, Counter())[seen or "nothing"] += 1
+    found: dict[str, dict[str, Any]] = {
+        name: {"accuracy": round(1 - wrong.total() / asked[name], 4), "asked": asked[name],
+               "seen_instead": wrong.most_common(1)[0][0]} for name, wrong in seen_instead.items()}
+    return dict(sorted(found.items(), key=lambda entry: entry[1]["accuracy"])[:WORST])
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean, to four places."""
+    numbers = list(values)
+    return round(sum(numbers) / len(numbers), 4)

@@ -1,0 +1,70 @@
+"""Real renders that no training saw: what the judge's own accuracy and the Frechet distance are measured on."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.backgrounds import PLACES
+from ..data.objects import ObjectSet
+from ..data.render import compose
+from ..data.scenes import Scene
+from ..training.evaluator import heldout_figures
+from ..training.render import Items, Renderer, place_bank
+from .fid import frechet_distance, picture_features
+from .judge import Judge
+from .requests import held_out_requests
+
+# far from the seeds of the training stages
+SEED = 7001
+PLACE_VARIANTS = 3
+BATCH = 32
+BATCHES = 60
+REFERENCES = 280
+
+
+def held_out_renderer(objects: ObjectSet, folder: Path, canvas: int, device: torch.device) -> Renderer:
+    """A renderer whose places are painted anew, from a seed that no training used; they are kept in `folder`."""
+    bank = place_bank(folder / f"places_{canvas}_{PLACE_VARIANTS}_held_out.safetensors", PLACE_VARIANTS, canvas, SEED)
+    return Renderer(objects, bank, canvas, device, SEED)
+
+
+def ceilings(judge: Judge, renderer: Renderer) -> dict[str, float]:
+    """How far the judge itself can be trusted: its accuracies and IOU on real renders."""
+    found = heldout_figures(judge.evaluator, renderer, renderer.draw_all(1), BATCHES, BATCH)
+    return {"classifier_heldout_accuracy": round(found["things"], 4), "place_heldout_accuracy": round(found["places"], 4),
+            "outline_heldout_iou": round(found["outlines"], 4)}
+
+
+def distances(judge: Judge, renderer: Renderer, composites: dict[int, Tensor]) -> dict[str, dict[str, float]]:
+    """Frechet distances for each number of layers: of drawn composites [N, 3, H, W] to real held-out renders, and of as
+    many other real renders to these, which is the least that so few pictures can reach."""
+    drawn, floor = {}, {}
+    for layers, pictures in composites.items():
+        real = [picture_features(judge.evaluator, render(renderer, layers, count, seed)) for count, seed in
+                ((REFERENCES, SEED), (len(pictures), SEED + 1))]
+        features = picture_features(judge.evaluator, pictures.to(judge.device).float())
+        drawn[str(layers)] = round(frechet_distance(features, real[0]), 4)
+        floor[str(layers)] = round(frechet_distance(real[1], real[0]), 4)
+    return {"fid_starter_features": drawn, "fid_starter_features_of_renders": floor}
+
+
+def render(renderer: Renderer, layers: int, count: int, seed: int) -> Tensor:
+    """Composites [count, 3, canvas, canvas] of held-out scenes, on the renderer's device."""
+    scenes = [request.scene for request in held_out_requests(renderer.objects, layers, count, seed)]
+    return torch.cat([_composites(renderer, scenes[n:n + BATCH]) for n in range(0, count, BATCH)])
+
+
+def _composites(renderer: Renderer, scenes: list[Scene]) -> Tensor:
+    index = torch.stack([_a_place(renderer, scene) for scene in scenes])
+    facts = [[[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds] for scene in scenes]
+    items = Items(*torch.tensor(facts, device=renderer.device).flatten(0, 1).unbind(1))
+    pictures, coverages = (part.unflatten(0, (len(scenes), -1)).unbind(1) for part in renderer.foregrounds(items))
+    return compose(renderer.place_pictures(index), list(pictures), list(coverages))
+
+
+def _a_place(renderer: Renderer, scene: Scene) -> Tensor:
+    """The number of one of the bank's pictures of the scene's place in its light."""
+    fits = (renderer.bank_place == list(PLACES).index(scene.place)) & (renderer.bank_light == scene.light)
+    choices = fits.nonzero()[:, 0]
+    return choices[torch.randint(len(choices), (), device=renderer.device, generator=renderer.generator)]

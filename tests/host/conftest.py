@@ -1,0 +1,30 @@
+"""A folder of models of random weights, known to the host, and what the loader node makes of them."""
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import folder_paths
+import pytest
+import torch
+
+from tests import models
+
+STARTER = "random_starter.safetensors"
+
+
+@pytest.fixture(scope="session")
+def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's first folder for layered models, so that new adapters land in it too; other files stay out of it."""
+    folder = tmp_path_factory.mktemp("layered_models")
+    folder_paths.add_model_folder_path("layered_models", str(folder), is_default=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter(pack: ModuleType, model_folder: Path) -> SimpleNamespace:
+    """A complete model of random weights, through the loader node: model, clip, vae, enhancer."""
+    models.write_starter(pack, model_folder / STARTER)
+    with torch.inference_mode():
+        loaded: Any = pack.nodes.load.LayerDiffLoadModel.execute(STARTER).args
+    return SimpleNamespace(**dict(zip(("model", "clip", "vae", "enhancer"), loaded)))

@@ -1,0 +1,35 @@
+"""The benchmark measures what it says: sides of the same widths, turns taken, a table that tells a missed bar."""
+
+from types import ModuleType
+
+import torch
+
+from benchmarks import guidance, measure, models
+from tools import bench
+
+
+def test_both_sides_of_a_step_have_the_same_widths(pack: ModuleType) -> None:
+    ours, host = models.layered_network(pack).state_dict(), models.host_network(pack).state_dict()
+    assert {name: weight.shape for name, weight in host.items()} == {name: ours[name].shape for name in host}
+    assert all(pack.nodes.host.unet.is_added(name) for name in ours.keys() - host.keys())
+    channels = models.architecture(pack)["latent"]["channels"]
+    assert models.step(pack, "host", 64)().shape == (models.LAYERS, channels, 8, 8)
+    assert models.step(pack, "layered", 64)().shape == (models.LAYERS, 2 * channels, 8, 8)
+
+
+def test_the_three_ways_of_sampling_run_and_differ(pack: ModuleType) -> None:
+    drawn = {name: run()[0]["samples"] for name, run in guidance.sides(pack, 2).items()}
+    assert all(torch.isfinite(samples).all() for samples in drawn.values())
+    assert not torch.allclose(drawn["smg"], drawn["cfg"]) and not torch.allclose(drawn["sag"], drawn["cfg"])
+
+
+def test_sides_take_turns_and_change_their_order() -> None:
+    ran: list[str] = []
+    found = measure.medians({name: lambda name=name: ran.append(name) for name in "ab"}, rounds=3, warm_up=1)
+    assert "".join(ran) in ("abbaabba", "baabbaab")
+    assert set(found) == {"a", "b"}
+
+
+def test_the_table_tells_a_missed_bar() -> None:
+    figures = {name: bar for name, bar in bench.BARS.items()} | {"smg_over_cfg": 2.0, "medians": {}, "machine": "one"}
+    assert [line.split()[0] for line in bench.table(figures).splitlines() if "MISSED" in line] == ["smg_over_cfg"]

@@ -1,0 +1,191 @@
+"""Draw held-out scenes with the starter, have the judge look at them, and write benchmarks/results/evaluation.{json,jpg}."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerdiff_core.data.objects import ObjectSet, build_objects, load_objects
+from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
+from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
+from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
+
+from . import inprocess, setup
+from .bench import machine
+from .evaluation_sheet import write_sheet
+
+LAYERS = (2, 3, 4)
+BATCH = 10
+RECORD_FROM = 200
+RESULTS, TRIALS = setup.ROOT / "benchmarks" / "results", setup.ROOT / "output"
+JUDGE = setup.ROOT / "models" / "evaluator.safetensors"
+SHOWN = 8
+
+
+class Studio:
+    """The pack's own nodes, as a graph would call them, over several scenes at once."""
+
+    def __init__(self, pack: ModuleType, model_name: str, **changes: Any):
+        nodes = pack.nodes
+        self.encode, self.empty = nodes.prompts.LayerDiffEncodePrompts, nodes.latents.LayerDiffEmptyLatent
+        self.sample, self.decode = nodes.sample.LayerDiffSMGKSampler, nodes.decode.LayerDiffDecodeLayers
+        self.settings = {**defaults(self.sample), **changes}
+        self.model, self.clip, self.vae, self.enhancer = nodes.load.LayerDiffLoadModel.execute(model_name).args
+
+    @torch.inference_mode()
+    def draw(self, requests: list[Request], seed: int) -> Drawn:
+        """Draw scenes of one number of layers; the noise of the whole batch comes of the seed."""
+        encoded = [self.encode.execute(**{**defaults(self.encode), "clip": self.clip, "enhancer": self.enhancer,
+                                          "global_prompt": request.global_prompt, "layer_prompts": request.lines()}).args
+                   for request in requests]
+        _, negative, layers, _ = encoded[0]
+        tokens = torch.cat([positive[0][0] for positive, *_ in encoded])
+        latent = self.empty.execute(**{**defaults(self.empty), "vae": self.vae, "layers": layers,
+                                       "scenes": len(requests)}).args[0]
+        sampled = self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
+                                      latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0]
+        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+                                                                   "vae": self.vae}).args
+        high, wide = pictures.shape[1:3]
+        own = self.vae.decode(sampled["samples"].chunk(2, dim=1)[0])[:, :high, :wide, :3]
+        return Drawn(layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))
+
+
+@dataclass
+class Gallery:
+    """All scenes drawn with one setting, by their number of layers."""
+
+    verdicts: dict[int, list[Verdict]] = field(default_factory=dict)
+    composites: dict[int, Tensor] = field(default_factory=dict)
+    shown: dict[int, Drawn] = field(default_factory=dict)
+
+
+class Progress:
+    """Says after each batch how far all the drawing is and how long it may still take."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.since = total, 0, time.monotonic()
+
+    def add(self, count: int, layers: int) -> None:
+        self.done += count
+        spent = time.monotonic() - self.since
+        print(f"  {self.done} of {self.total} scenes, the last {count} of {layers} layers; {spent / self.done:.1f} s a scene, "
+              f"{spent / self.done * (self.total - self.done) / 60:.1f} minutes left", flush=True)
+
+
+def defaults(node: Any) -> dict[str, Any]:
+    """The values that a node's widgets have when it is put into a graph."""
+    return {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if getattr(entry, "default", None) is not None}
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """The host's [N, H, W, 3] -> [N, 3, H, W]."""
+    return images.movedim(-1, 1)
+
+
+def hold_gallery(studio: Studio, judge: Judge, objects: ObjectSet, each: int, seed: int, progress: Progress) -> Gallery:
+    """Draw and judge `each` held-out scenes of every number of layers."""
+    gallery = Gallery()
+    for layers in LAYERS:
+        requests = held_out_requests(objects, layers, each, seed)
+        verdicts, drawings = [], []
+        for start in range(0, each, BATCH):
+            part = requests[start:start + BATCH]
+            drawn = studio.draw(part, seed + start)
+            verdicts += judge_scenes(judge, part, drawn)
+            drawings.append(drawn)
+            progress.add(len(part), layers)
+        gallery.verdicts[layers] = verdicts
+        gallery.composites[layers] = torch.cat([drawn.composites for drawn in drawings])
+        gallery.shown[layers] = drawings[0]
+    return gallery
+
+
+def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet, folder: Path, scenes: int, seed: int,
+             smg_scales: list[float]) -> tuple[dict[str, Any], Gallery]:
+    """Draw, judge and compare. Returns what evaluation.json holds, and the scenes drawn with the default settings."""
+    started = time.monotonic()
+    each = -(-scenes // len(LAYERS))
+    progress = Progress(each * len(LAYERS) * (1 + len(smg_scales)))
+    print(f"Drawing {each} scenes each of {', '.join(map(str, LAYERS))} layers ...", flush=True)
+    studio = Studio(pack, model_name)
+    gallery = hold_gallery(studio, judge, objects, each, seed, progress)
+    others = {}
+    for scale in smg_scales:
+        print(f"Drawing the same with smg_scale {scale} ...", flush=True)
+        other = hold_gallery(Studio(pack, model_name, smg_scale=scale), judge, objects, each, seed, progress)
+        others[str(scale)] = figures(judge, other.verdicts)
+    print("Measuring the judge itself on real renders ...", flush=True)
+    canvas = gallery.composites[LAYERS[0]].shape[-1]
+    renderer = held_out_renderer(objects, folder, canvas, judge.device)
+    report = {
+        **figures(judge, gallery.verdicts), **ceilings(judge, renderer),
+        **distances(judge, renderer, gallery.composites),
+        "worst_objects": worst_objects(judge, [verdict for group in gallery.verdicts.values() for verdict in group]),
+        "other_smg_scales": others, "scenes": each * len(LAYERS), "seed": seed, "model": model_name,
+        "settings": {**studio.settings, "seed": f"{seed} + number of the batch's first scene", "batch": BATCH,
+                     "canvas": canvas, "objects": len(objects), "places": len(judge.places)},
+        "machine": machine(), "seconds": round(time.monotonic() - started, 1),
+    }
+    return report, gallery
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures, one a line, by number of layers."""
+    rows = [f"{'layers':<34}" + "".join(f"{layers:>9}" for layers in LAYERS)]
+    for name, values in report.items():
+        if isinstance(values, dict) and list(values) == [str(layers) for layers in LAYERS]:
+            rows.append(f"{name:<34}" + "".join(f"{value:>9.4f}" for value in values.values()))
+    rows += [f"{name:<34}{report[name]:>9.4f}" for name in report if "heldout" in name]
+    worst = (f"{name} {facts['accuracy']:.2f} (as {facts['seen_instead']})" for name, facts in report["worst_objects"].items())
+    return "\n".join([*rows, "worst objects: " + ", ".join(worst)])
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=210, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
+                        "written into output/ and leaves the record alone")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
+    parser.add_argument("--smg-scale", type=float, nargs="*", default=[], help="draw all once more with these, to compare")
+    options = parser.parse_args(arguments)
+    if options.scenes <= len(LAYERS):
+        parser.error(f"--scenes is {options.scenes}, and two of each number of layers are the least: {2 * len(LAYERS)}.")
+    if not JUDGE.exists():
+        print(f"There is no {JUDGE.name} in models/. Train it: python dev.py train-starter evaluator, then export.",
+              file=sys.stderr)
+        return 1
+    inprocess.import_host()
+    import comfy.utils
+
+    comfy.utils.set_progress_bar_enabled(False)
+    pack = inprocess.load_pack()
+    data = setup.DEV / "data"
+    pictures = data / "objects.safetensors"
+    judge = load_judge(JUDGE, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    objects = objects_named(load_objects(pictures if pictures.exists() else build_objects(data)), judge.objects)
+    try:
+        report, gallery = evaluate(pack, options.model or pack.nodes.load.STARTER, judge, objects, data, options.scenes,
+                                   options.seed, options.smg_scale)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    folder = RESULTS if options.scenes >= RECORD_FROM else TRIALS
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_sheet(folder / "evaluation.jpg", judge, [(verdict, gallery.shown[layers], n) for layers in LAYERS
+                                                   for n, verdict in enumerate(gallery.verdicts[layers][:SHOWN])])
+    print(f"{table(report)}\nWritten to {folder}: evaluation.json, evaluation.jpg; {report['seconds']:.0f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

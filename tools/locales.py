@@ -1,0 +1,59 @@
+"""Write `locales/en`, what the page shows of the nodes, from their schemas: `python -m tools.locales`.
+
+English says what the schemas say. The files are there for translators to copy, and so that a translation can be
+compared with what it was made from.
+"""
+
+import asyncio
+import json
+from types import ModuleType
+from typing import Any
+
+from . import inprocess, setup
+
+ENGLISH = setup.ROOT / "locales" / "en"
+
+
+def infos(pack: ModuleType) -> list[dict[str, Any]]:
+    """What the host tells the page of each node of the pack, in the pack's order."""
+    nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+    return [node.GET_NODE_INFO_V1() for node in nodes]
+
+
+def inputs_of(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A node's inputs with their options, those of the hidden kind left out."""
+    kinds = [info["input"].get(kind, {}) for kind in ("required", "optional")]
+    return {name: spec[1] for kind in kinds for name, spec in kind.items()}
+
+
+def files(pack: ModuleType) -> dict[str, dict[str, Any]]:
+    """The locale files by their names: nodeDefs.json, main.json."""
+    described = {
+        info["name"]: {
+            "display_name": info["display_name"],
+            "description": info["description"],
+            "inputs": {name: {"name": options.get("display_name") or name, "tooltip": options["tooltip"]}
+                       for name, options in inputs_of(info).items()},
+            "outputs": {str(number): {"name": name, "tooltip": tooltip} for number, (name, tooltip)
+                        in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))},
+        } for info in infos(pack)
+    }
+    categories = {part: part for info in infos(pack) for part in info["category"].split("/")}
+    return {"nodeDefs.json": described,
+            "main.json": {"nodeCategories": categories, "dataTypes": {name: name for name in ("LAYERS", "LAYER_ENHANCER")}}}
+
+
+def text(content: dict[str, Any]) -> str:
+    """A locale file's text."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write the files."""
+    inprocess.import_host()
+    for name, content in files(inprocess.load_pack()).items():
+        (ENGLISH / name).write_text(text(content), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

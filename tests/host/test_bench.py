@@ -31,5 +31,5 @@ def test_sides_take_turns_and_change_their_order() -> None:
 
 
 def test_the_table_tells_a_missed_bar() -> None:
-    figures = {name: bar for name, bar in bench.BARS.items()} | {"smg_over_cfg": 2.0, "medians": {}, "machine": "one"}
+    figures = dict(bench.BARS) | {"smg_over_cfg": 2.0, "medians": {}, "machine": "one"}
     assert [line.split()[0] for line in bench.table(figures).splitlines() if "MISSED" in line] == ["smg_over_cfg"]

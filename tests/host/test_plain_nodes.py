@@ -350,7 +350,8 @@ class TestText:
         lines = "a green meadow\n" + "a red fox, " * 30
         positive, negative, layers, names = pack.nodes.prompts.LayerDiffEncodePrompts.execute(
             starter.clip, starter.enhancer, "", lines, "", 1.0).args
-        assert positive[0][0].shape[0] == 2 and positive[0][0].shape[1] % (2 * models.LENGTH) == 0
+        count, length, _ = positive[0][0].shape
+        assert count == 2 and length > models.LENGTH and length % models.LENGTH == 0
         assert layers == 2 and names == "background\nlayer 1"
         ksampler(starter.model, prompts, empty(pack, starter, layers=2), positive=positive, negative=negative)
 

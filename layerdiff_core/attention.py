@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -51,10 +50,13 @@ class InterLayerAttention(nn.Module):
     def forward(self, x: Tensor, layers: int) -> Tensor:
         """[scenes * layers, tokens, dim], layers innermost -> the same shape, to be added to x."""
         index = self.index(index_features(layers, self.index_dim, x.device, x.dtype))
-        h = rearrange(self.norm(x), "(s k) t d -> s k t d", k=layers) + index[None, :, None]
-        q, k, v = rearrange(self.to_qkv(h), "s k t (three h d) -> three s k t h d", three=3, h=self.heads)
+        h = self.norm(x).unflatten(0, (-1, layers)) + index[:, None]
+        q, k, v = self.to_qkv(h).unflatten(-1, (3, self.heads, -1)).unbind(3)
         # Sequences of 2 to 8 tokens and a huge batch: products broadcast over the layers beat the fused kernels.
-        q = q * q.shape[-1] ** -0.5
-        weight = torch.stack([(q * k[:, j : j + 1]).sum(-1) for j in range(layers)]).softmax(0)
-        out = sum(weight[j][..., None] * v[:, j : j + 1] for j in range(layers))
-        return self.to_out(rearrange(out, "s k t h d -> (s k) t (h d)"))
+        weight = torch.stack([(q * key).sum(-1, keepdim=True) for key in k.split(1, dim=1)])
+        weight = (weight * q.shape[-1] ** -0.5).softmax(0)
+        values = v.split(1, dim=1)
+        out = weight[0] * values[0]
+        for share, value in zip(weight[1:], values[1:]):
+            out = torch.addcmul(out, share, value)
+        return self.to_out(out.flatten(3).flatten(0, 1))

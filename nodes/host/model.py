@@ -103,7 +103,9 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
         raise ValueError(f"The latent has {noise.shape[1]} channels, and this layered MODEL needs "
                          f"{model.latent_format.latent_channels}: picture and mask of each layer. Connect Empty Layered "
                          "Latent or Encode Layers, with the VAE of the same model.")
-    if layers > max(1, model.layers_trained):
+    if model.layers_trained == 0:
+        logging.warning("LayerDiff: this adapter is untrained; the layers will not know of each other and have no masks.")
+    elif layers > model.layers_trained:
         logging.warning("LayerDiff: %d layers asked for, and the model was trained with up to %d. Going on.",
                         layers, model.layers_trained)
     channels = model.latent_format.single.latent_channels

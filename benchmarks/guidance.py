@@ -14,12 +14,10 @@ CFG = 4.0
 
 def sides(pack: ModuleType, steps: int) -> dict[str, Callable[[], Any]]:
     """Three ways to sample one scene of four layers; the guidances as their nodes' defaults have them."""
-    import comfy.utils
     from comfy_extras.nodes_sag import SelfAttentionGuidance
 
     import nodes as host_nodes
 
-    comfy.utils.set_progress_bar_enabled(False)
     model, vae = models.model_and_vae(pack)
     described = models.architecture(pack)
     side = CANVAS // 8

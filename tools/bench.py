@@ -114,6 +114,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial in a minute or two; writes no record")
     options = parser.parse_args(arguments)
     inprocess.import_host()
+    import comfy.utils
+
+    comfy.utils.set_progress_bar_enabled(False)
     try:
         figures = measure_all(inprocess.load_pack(), options.quick)
     except HostError as error:

@@ -1,4 +1,4 @@
-"""What the page asks the server for: help pages and the English locale."""
+"""What the page asks the server for: help pages, workflows' pictures and the English locale."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,22 @@ import pytest
 from tools import locales, setup
 from tools.host import Server
 
-PAGES = sorted((setup.ROOT / "web" / "docs").glob("*.md"))
+DOCS = setup.ROOT / "web" / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("images/*")])
+WORKFLOWS = sorted((setup.ROOT / "workflows").glob("*.json"))
+LARGEST_PICTURE_BYTES = 200_000
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_a_help_page_is_where_the_page_looks_for_it(server: Server, path: Path) -> None:
-    assert server.client.get_bytes(f"/extensions/layerdiff/docs/{path.name}") == path.read_bytes()
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_help_page_or_its_picture_is_where_the_page_looks_for_it(server: Server, path: Path) -> None:
+    assert server.client.get_bytes(f"/extensions/layerdiff/docs/{path.relative_to(DOCS).as_posix()}") == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_has_its_picture_where_the_page_looks_for_it(server: Server, path: Path) -> None:
+    picture = path.with_suffix(".jpg")
+    assert picture.stat().st_size < LARGEST_PICTURE_BYTES
+    assert server.client.get_bytes(f"/api/workflow_templates/layerdiff/{picture.name}") == picture.read_bytes()
 
 
 def test_the_host_has_read_the_locale(server: Server) -> None:

@@ -6,6 +6,8 @@ from types import ModuleType
 from tools import locales, setup
 
 DOCS = setup.ROOT / "web" / "docs"
+PICTURES = DOCS / "images"
+LARGEST_PICTURE_BYTES = 25_000
 SECTIONS = ("## Inputs", "## Outputs", "## Example", "## Errors")
 
 
@@ -33,3 +35,12 @@ def test_every_node_has_a_help_page_that_knows_its_inputs_and_outputs(pack: Modu
         # One row for each, and none for what is no longer there.
         assert re.findall(r"^\| `(.+?)` \|", inputs, re.M) == list(locales.inputs_of(info)), info["name"]
         assert re.findall(r"^\| `(.+?)` \|", outputs, re.M) == info["output_name"], info["name"]
+
+
+def test_every_help_page_begins_with_the_picture_of_its_node(pack: ModuleType) -> None:
+    assert {path.name for path in PICTURES.iterdir()} == {f"{info['name']}.webp" for info in locales.infos(pack)}
+    for info in locales.infos(pack):
+        title, node = info["display_name"], info["name"]
+        page = (DOCS / f"{node}.md").read_text("utf-8")
+        assert page.startswith(f"# {title}\n\n![The node {title}](images/{node}.webp)\n\n"), node
+        assert (PICTURES / f"{node}.webp").stat().st_size < LARGEST_PICTURE_BYTES, node

@@ -1,0 +1,30 @@
+"""The host's real page in a headless Chromium, for the tests of the page and for its pictures."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from . import browser
+from .host import Server
+
+WIDTH, HEIGHT = 1750, 950
+# The page opens with a workflow of the host's: before that is there, it would replace what a test puts on the canvas.
+READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.LayerDiffLoadModel
+           && document.querySelector("canvas") && window.app.graph.nodes.length"""
+# Else the page greets a new user with its templates, over the graph.
+SETTINGS = {"Comfy.TutorialCompleted": True}
+
+
+@contextmanager
+def open_page(server: Server, chromium: Path, pixels: int = 1) -> Iterator[Page]:
+    """The page of `server`, ready for use, in the browser `chromium`, with `pixels` on the screen for each of the page's."""
+    server.client.post("/settings", SETTINGS)
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=chromium, args=list(browser.FLAGS))
+        page = window.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=pixels)
+        page.goto(server.client.address)
+        page.wait_for_function(READY, timeout=120_000)
+        yield page
+        window.close()

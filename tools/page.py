@@ -12,7 +12,7 @@ from .host import Server
 WIDTH, HEIGHT = 1750, 950
 # The page opens with a workflow of the host's: before that is there, it would replace what a test puts on the canvas.
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.LayerDiffLoadModel
-           && document.querySelector("canvas") && window.app.graph.nodes.length"""
+           && document.querySelector("canvas") && window.app.graph?.nodes.length"""
 # Else the page greets a new user with its templates, over the graph.
 SETTINGS = {"Comfy.TutorialCompleted": True}
 

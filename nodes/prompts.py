@@ -10,8 +10,8 @@ from ..layerdiff_core.prompts import parse_layer_prompts, same_length
 from .host.model import LAYERS_KEY
 from .host.types import ENHANCER
 
-EXAMPLE_GLOBAL = "a fox on the left and a red balloon on the right in a green meadow at sunset"
-EXAMPLE_LAYERS = "background: a green meadow\nballoon: a red balloon\nfox: a fox"
+EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
+EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
 
 def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -13,8 +13,8 @@ WIDTH, HEIGHT = 1750, 950
 # The page opens with a workflow of the host's: before that is there, it would replace what a test puts on the canvas.
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.LayerDiffLoadModel
            && document.querySelector("canvas") && window.app.graph?.nodes.length"""
-# Else the page greets a new user with its templates, over the graph.
-SETTINGS = {"Comfy.TutorialCompleted": True}
+# Else the page greets a new user with its templates, over the graph, and opens the panel that was open last time.
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.RightSidePanel.IsOpen": False}
 
 
 @contextmanager

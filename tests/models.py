@@ -124,3 +124,15 @@ def lora_for(network: nn.Module, rank: int = 2, scale: float = 0.3) -> dict[str,
             tensors[f"{name}.lora_down.weight"] = torch.randn(rank, inputs, generator=generator) * scale
             tensors[f"{name}.alpha"] = torch.tensor(float(rank))
     return tensors
+
+
+class Noise:
+    """A given noise, for SamplerCustomAdvanced."""
+
+    seed = 0
+
+    def __init__(self, noise: Tensor):
+        self.noise = noise
+
+    def generate_noise(self, latent: dict) -> Tensor:
+        return self.noise

@@ -14,7 +14,6 @@ from tools import setup, training_host
 training_host.import_networks()
 
 from layerdiff_pack.layerdiff_core import checkpoint  # noqa: E402
-from layerdiff_pack.layerdiff_core.attention import InterLayerAttention  # noqa: E402
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
 from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
@@ -92,11 +91,10 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
     batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
     model = world.new_vae()
     run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, 2e-3)
-    loss_of = torch.compile(vae.autoencoder_loss) if options.compile else vae.autoencoder_loss
     while not run.done:
         pixels = next(batches).contiguous(memory_format=torch.channels_last)
         with world.autocast():
-            loss, figures = loss_of(model, pixels)
+            loss, figures = vae.autoencoder_loss(model, pixels)
         run.update(loss)
         if run.step % TELL_EVERY == 0:
             run.tell(**{name: value.item() for name, value in figures.items()})
@@ -125,8 +123,6 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
                       PromptEnhancer(**starter.ARCHITECTURE["enhancer"]))
     parts = parts.to(world.device, memory_format=torch.channels_last)
     run = Run(parts, world.folder / "layerdiff.safetensors", options.minutes * 60, 2e-3)
-    if options.compile:
-        compile_but_inter_layer(unet)
     scenes = Scenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary, options.batch,
                     seed=run.step)
     alphas = diffusion.sd_alphas_cumprod(world.device)
@@ -156,14 +152,6 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
             break
     draw()
     run.save()
-
-
-def compile_but_inter_layer(unet: torch.nn.Module) -> None:
-    """Compile the UNet, the number of layers left out of it: each would be a compilation of its own."""
-    for module in unet.modules():
-        if isinstance(module, InterLayerAttention):
-            module.forward = torch.compiler.disable(module.forward)
-    unet.compile()
 
 
 def export(world: World, options: argparse.Namespace) -> None:
@@ -208,7 +196,6 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
     parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
     parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
-    parser.add_argument("--compile", action="store_true", help="compile the networks first; takes minutes")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

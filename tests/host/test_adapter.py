@@ -51,24 +51,12 @@ def inputs(layers: int, context: int, side: int = 8) -> tuple[Tensor, Tensor]:
             torch.randn(layers, 77, context, generator=generator))
 
 
-class Noise:
-    """A given noise, for SamplerCustomAdvanced."""
-
-    seed = 0
-
-    def __init__(self, noise: Tensor):
-        self.noise = noise
-
-    def generate_noise(self, latent: dict) -> Tensor:
-        return self.noise
-
-
 def draw(model: Any, noise: Tensor, context: Tensor, **options: Any) -> Tensor:
     """Three steps of the host's sampler: patches are applied as the host does it."""
     guider = custom.CFGGuider.execute(model, [[context, options]], [[torch.zeros(1, 77, CONTEXT), options]], 2.0).args[0]
     sigmas = custom.BasicScheduler.execute(model, "normal", 3, 1.0).args[0]
     with torch.inference_mode():
-        return custom.SamplerCustomAdvanced.execute(Noise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,
+        return custom.SamplerCustomAdvanced.execute(models.Noise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,
                                                     {"samples": torch.zeros_like(noise)}).args[0]["samples"]
 
 

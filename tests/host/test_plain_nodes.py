@@ -174,18 +174,6 @@ class TestControlNet:
         assert (early - always).abs().max() > 1e-3 and (early - plain).abs().max() > 1e-3
 
 
-class Noise:
-    """A given noise, for SamplerCustomAdvanced."""
-
-    seed = 0
-
-    def __init__(self, noise: Tensor):
-        self.noise = noise
-
-    def generate_noise(self, latent: dict) -> Tensor:
-        return self.noise
-
-
 def test_two_scenes_are_two_scenes(pack, starter, prompts) -> None:
     torch.manual_seed(11)
     noise = torch.randn(6, 2 * models.CHANNELS, 8, 8)
@@ -195,7 +183,7 @@ def test_two_scenes_are_two_scenes(pack, starter, prompts) -> None:
 
     def draw(part: Tensor, scenes: int) -> Tensor:
         latent = empty(pack, starter, scenes=scenes)
-        return custom.SamplerCustomAdvanced.execute(Noise(part), guider, sampler, sigmas, latent).args[0]["samples"]
+        return custom.SamplerCustomAdvanced.execute(models.Noise(part), guider, sampler, sigmas, latent).args[0]["samples"]
 
     together, alone = draw(noise, 2), torch.cat([draw(noise[:3], 1), draw(noise[3:], 1)])
     # Other batch sizes sum in another order: the tolerance is that of float32 over a few steps.

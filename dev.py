@@ -19,12 +19,14 @@ COMMANDS = {
     "bench": "measure speed and memory beside the host's own, into benchmarks/results/",
     "evaluate": "measure how well the starter draws what it is asked for, into benchmarks/results/",
     "train-starter": "train the starter model; stops and goes on at will",
+    "train-text2layer": "train the starter of the Text2Layer family; stops and goes on at will",
+    "compare-text2layer": "test the Text2Layer paper's claims about its autoencoder: many short trainings; goes on at will",
 }
 
 
 def usage() -> str:
     """The help text: the module's docstring and a line for each command."""
-    lines = [f"  {name:<14} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<18} {text}" for name, text in COMMANDS.items()]
     return f"{__doc__}\nCommands:\n" + "\n".join(lines)
 
 

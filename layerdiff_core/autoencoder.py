@@ -1,11 +1,14 @@
 """CaT2I-AE, the composition-aware autoencoder of Text2Layer: foregrounds, background and masks in one latent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+COUNTER = ".num_batches_tracked"
 
 
 @dataclass
@@ -19,6 +22,10 @@ class Layers:
     def stack(self) -> Tensor:
         """One tensor [B, 3 + 4N, H, W]: the channels of F1..FN, then B, then m1..mN (Text2Layer, section 4)."""
         return torch.cat([self.foregrounds.flatten(1, 2), self.background, self.masks.flatten(1, 2)], dim=1)
+
+    def to(self, device: torch.device) -> "Layers":
+        """The same layers on a device."""
+        return Layers(self.foregrounds.to(device), self.background.to(device), self.masks.to(device))
 
     def composite(self) -> Tensor:
         """The picture that the layers give, [B, 3, H, W]: I = m F + (1 - m) B, foreground by foreground. Range 0..1."""
@@ -85,6 +92,23 @@ class CompositionAutoencoder(nn.Module):
         """A latent -> [B, 3 + 4N + 3, H, W] in about -1..1: F1..FN, B, m1..mN as stacked, then the composed image I."""
         h = self.decoder(self.post_quant_conv(z))
         return torch.cat([pixel_shuffle(head(h), self.patch) for head in self.heads.values()], dim=1)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a file holds of it: all but the batch norms' counters, which only training counts."""
+        return {name: value for name, value in self.state_dict().items() if not name.endswith(COUNTER)}
+
+    @torch.no_grad()
+    def start_from(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Take over an SD autoencoder's weights wherever name and shape agree; the rest stays as it is. Returns their names.
+
+        tensors: named as in an SD VAE file ("encoder.conv_in.weight"). At SD's widths all agree but the encoder's first
+        convolution, which reads more channels here. Not in the paper, which trains from scratch: ours, to save training.
+        """
+        own = self.state_dict()
+        taken = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]
+        for name in taken:
+            own[name].copy_(tensors[name])
+        return taken
 
     def last_layers(self) -> list[Tensor]:
         """The last weights of the heads of F, B and I: where the adversarial term's share is measured."""

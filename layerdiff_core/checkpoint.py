@@ -12,9 +12,12 @@ from torch import Tensor
 
 FORMAT = "layered-diffusion"
 VERSION = "1"
-FAMILIES = ("layerdiff", "text2layer")
-KINDS = ("complete", "adapter")
-PARTS = {"complete": ("unet.", "vae.", "text.", "enhancer."), "adapter": ("unet.", "enhancer.", "lora.")}
+PARTS = {
+    ("layerdiff", "complete"): ("unet.", "vae.", "text.", "enhancer."),
+    ("layerdiff", "adapter"): ("unet.", "enhancer.", "lora."),
+    ("text2layer", "complete"): ("unet.", "vae.", "text."),
+}
+"""What a file of each family and kind consists of; a name's first part says where a tensor belongs."""
 SHOWN = 5
 
 
@@ -59,9 +62,10 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
                         facts["base"], facts["licence"], facts["provenance"])
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path.name}: its metadata is incomplete or damaged ({error}). Save the model again.") from error
-    if header.family not in FAMILIES or header.kind not in KINDS or not isinstance(header.architecture, dict):
-        raise ValueError(f"{path.name} says it is of family {header.family!r} and kind {header.kind!r}; known are "
-                         f"{', '.join(FAMILIES)} and {', '.join(KINDS)}. Update the pack, or save the model again.")
+    if (header.family, header.kind) not in PARTS or not isinstance(header.architecture, dict):
+        known = ", ".join(" ".join(pair) for pair in PARTS)
+        raise ValueError(f"{path.name} says it is of family {header.family!r} and kind {header.kind!r}; known are {known}. "
+                         "Update the pack, or save the model again.")
     if family is not None and header.family != family:
         raise ValueError(f"{path.name} is a {header.family} model, and a {family} model was expected here.")
     if kind is not None and header.kind != kind:
@@ -73,13 +77,13 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
 
 def read_tensors(path: Path, header: Header) -> dict[str, dict[str, Tensor]]:
     """Read a file's tensors, part by part: {"unet": {key: tensor}, ...}. ValueError for a part that does not belong."""
-    parts: dict[str, dict[str, Tensor]] = {prefix[:-1]: {} for prefix in PARTS[header.kind]}
+    parts: dict[str, dict[str, Tensor]] = {prefix[:-1]: {} for prefix in PARTS[header.family, header.kind]}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - a handle, not a dict
             part, _, key = name.partition(".")
             if part not in parts:
-                raise ValueError(f"{path.name} holds {name!r}, which does not belong into a file of the kind "
-                                 f"{header.kind!r}. It was not written by this pack: use another file.")
+                raise ValueError(f"{path.name} holds {name!r}, which does not belong into a {header.family} file of the "
+                                 f"kind {header.kind!r}. It was not written by this pack: use another file.")
             parts[part][key] = file.get_tensor(name)
     return parts
 

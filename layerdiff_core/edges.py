@@ -39,16 +39,17 @@ def bleed_colours(image: Tensor, coverage: Tensor) -> Tensor:
     share = coverage / around.clamp_min(EMPTY)
     weight = ((share - EDGE_START) / (EDGE_END - EDGE_START)).clamp(0, 1) ** 8
     empty = coverage.amax(dim=(2, 3), keepdim=True) < EMPTY
-    return _push_pull(image, torch.where(empty, torch.ones_like(weight), weight))
+    return push_pull(image, torch.where(empty, torch.ones_like(weight), weight))
 
 
-def _push_pull(image: Tensor, weight: Tensor) -> Tensor:
+def push_pull(image: Tensor, weight: Tensor) -> Tensor:
+    """Fill a picture from where it is trusted: [N,3,H,W] by weight [N,1,H,W], 0..1, by push-pull interpolation."""
     height, width = image.shape[-2:]
     if height == 1 and width == 1:
         return image
     pad = (0, width % 2, 0, height % 2)
     half_weight = F.avg_pool2d(F.pad(weight, pad), 2)
     half_image = F.avg_pool2d(F.pad(image * weight, pad), 2) / half_weight.clamp_min(1e-12)
-    coarse = _push_pull(half_image, (4 * half_weight).clamp_max(1))
+    coarse = push_pull(half_image, (4 * half_weight).clamp_max(1))
     coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
     return torch.lerp(coarse, image, weight)

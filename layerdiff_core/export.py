@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -48,12 +48,12 @@ def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
     return torch.cat([colours.round(), alpha[:, None]], dim=1)[0].movedim(0, -1).byte().cpu().numpy()
 
 
-def save_png(path: Path, rgba: np.ndarray, text: dict[str, str]) -> None:
-    """Write one PNG. rgba: uint8 [H,W,4]. text: what goes into the file's text metadata, key by key."""
+def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str]) -> None:
+    """Write one PNG, to a path or an open file. rgba: uint8 [H,W,4]. text: for its text metadata, key by key."""
     info = PngInfo()
     for key, value in text.items():
         info.add_text(key, value)
-    Image.fromarray(rgba).save(path, pnginfo=info, compress_level=4)
+    Image.fromarray(rgba).save(path, "PNG", pnginfo=info, compress_level=4)
 
 
 def save_layers(doc: dict[str, Any], folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:

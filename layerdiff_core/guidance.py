@@ -37,5 +37,20 @@ def guided_region(coverage: Tensor, layers: int) -> Tensor:
 def degrade(x0: Tensor, region: Tensor, blur_sigma: float) -> Tensor:
     """The prediction with its pictures blurred inside the region; masks as they are. x0 [N, 2C, h, w]."""
     picture, mask = x0.chunk(2, dim=1)
-    blurred = gaussian_blur2d(picture, (KERNEL, KERNEL), (blur_sigma, blur_sigma), border_type="replicate")
-    return torch.cat([torch.lerp(picture, blurred, region), mask], dim=1)
+    return torch.cat([blur_inside(picture, region, blur_sigma), mask], dim=1)
+
+
+def blur_inside(x: Tensor, region: Tensor, blur_sigma: float) -> Tensor:
+    """x [N, C, h, w] blurred where region [N, 1, h, w] is 1; blur_sigma in latent pixels."""
+    blurred = gaussian_blur2d(x, (KERNEL, KERNEL), (blur_sigma, blur_sigma), border_type="replicate")
+    return torch.lerp(x, blurred, region)
+
+
+def union_of_masks(x0: Tensor, factors: Tensor, bias: Tensor) -> Tensor:
+    """Where any foreground of a Text2Layer latent is, without decoding it. x0 [N, C, h, w], normalised.
+
+    factors [C, F] and bias [F]: the linear maps to the masks of F foregrounds that fit best, from the model's file.
+    Returns [N, 1, h, w] in 0..1. Ours: that family's latents hold all layers mixed, so no channels are the mask's.
+    """
+    masks = torch.einsum("nchw,cf->nfhw", x0, factors.to(x0)) + bias.to(x0)[:, None, None]
+    return masks.amax(1, keepdim=True).clamp(0, 1)

@@ -179,7 +179,7 @@ def place(layer: dict[str, Any], canvas: tuple[int, int]) -> Placed | None:
         return None
     image, coverage = layer["image"], layer_coverage(layer)
     width, height = layer["w"], layer["h"]
-    if (height, width) == image.shape[1:3] and not (layer["rotation"] or layer["flip_h"] or layer["flip_v"]):
+    if is_upright(layer):
         rows = slice(top - layer["y"], bottom - layer["y"])
         columns = slice(left - layer["x"], right - layer["x"])
         return Placed(image[:, rows, columns, :3], coverage[:, rows, columns], left, top)
@@ -197,6 +197,31 @@ def place(layer: dict[str, Any], canvas: tuple[int, int]) -> Placed | None:
     rgba = F.grid_sample(rgba, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
     straight = rgba[:, :3] / rgba[:, 3:].clamp_min(1e-6)
     return Placed(straight.movedim(1, -1), rgba[:, 3] * border, left, top)
+
+
+def is_upright(layer: dict[str, Any]) -> bool:
+    """Whether a layer's pixels are the canvas' own: neither scaled, nor rotated, nor flipped."""
+    turned = layer["rotation"] or layer["flip_h"] or layer["flip_v"]
+    return not turned and (layer["h"], layer["w"]) == layer["image"].shape[1:3]
+
+
+def upright(layer: dict[str, Any], canvas: tuple[int, int]) -> dict[str, Any] | None:
+    """A layer (as ordered gives it) as pixels of the canvas: a picture [1,h,w,3] and a mask of its size, or none.
+
+    canvas: width, height. The layer itself where it is that already, also its parts beyond the canvas; else a new one:
+    alpha of the picture in the mask, and of what is scaled, turned or flipped what place shows. None if that is nothing.
+    """
+    image, mask = layer["image"], layer["mask"]
+    if not is_upright(layer):
+        placed = place(layer, canvas)
+        if placed is None:
+            return None
+        return layer | {"image": placed.image, "mask": 1 - placed.coverage, "x": placed.left, "y": placed.top,
+                        "w": placed.image.shape[2], "h": placed.image.shape[1],
+                        "rotation": 0.0, "flip_h": False, "flip_v": False}  # fmt: skip
+    if image.shape[-1] == 4 or (mask is not None and mask.shape != image.shape[:3]):
+        return layer | {"image": image[..., :3], "mask": 1 - layer_coverage(layer)}
+    return layer
 
 
 def _bounds(layer: dict[str, Any]) -> tuple[int, int, int, int]:

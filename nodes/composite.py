@@ -6,7 +6,9 @@ from comfy_api.latest import io
 
 from ..layerdiff_core.blend import MODES
 from ..layerdiff_core.composite import composite
+from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, change_layer, ordered
+from .host.panel import edits_input, panel_ui
 from .host.types import LAYERS
 
 LINEAR = "linear"
@@ -125,7 +127,11 @@ class LayerDiffCompositeLayers(io.ComfyNode):
             category="LayerDiff/composite",
             description="Stacks the visible layers into one picture by order, opacity, blend mode and placement.",
             search_aliases=["flatten layers", "merge layers", "alpha composite", "blend layers"],
-            inputs=[LAYERS.Input("layers", tooltip="The layers to stack."), colour_space_input()],
+            inputs=[
+                LAYERS.Input("layers", tooltip="The layers to stack."),
+                colour_space_input(),
+                edits_input(),
+            ],
             outputs=[
                 io.Image.Output("image", tooltip="The composite. Black where no layer lies."),
                 io.Mask.Output(
@@ -134,13 +140,16 @@ class LayerDiffCompositeLayers(io.ComfyNode):
                     "Join Image with Alpha use, the opposite of a layer's coverage.",
                 ),
                 io.Int.Output("count", tooltip="How many layers the document has, hidden ones included."),
+                LAYERS.Output("edited", display_name="layers", tooltip="The layers with the layer panel's edits."),
             ],
         )
 
     @classmethod
-    def execute(cls, layers: dict[str, Any], colour_space: str) -> io.NodeOutput:
-        image, alpha = composite(layers, colour_space == LINEAR)
-        return io.NodeOutput(image, 1 - alpha, len(ordered(layers)))
+    def execute(cls, layers: dict[str, Any], colour_space: str, edits: str = "") -> io.NodeOutput:
+        edited, stale = apply_edits(layers, edits)
+        linear = colour_space == LINEAR
+        image, alpha = composite(edited, linear)
+        return io.NodeOutput(image, 1 - alpha, len(ordered(edited)), edited, ui=panel_ui(layers, stale, linear))
 
 
 NODES = [LayerDiffSetLayer, LayerDiffCompositeLayers]

@@ -7,8 +7,11 @@ from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edges import bleed_colours, soft_threshold
+from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.latents import free_mask
 from ..layerdiff_core.layers import make_document
+from .host.panel import edits_input, panel_ui
+from .host.text2layer import check_family, decode_stack, foregrounds_of
 from .host.types import LAYERS
 
 
@@ -32,43 +35,52 @@ class LayerDiffDecodeLayers(io.ComfyNode):
                 io.Float.Input("softness", default=0.4, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Width of the mask's soft edge in greys: 0 cuts hard."),
                 io.Int.Input("scene", default=0, min=0, max=255, tooltip="Which scene of the latent the layers are of."),
+                edits_input(),
             ],
             outputs=[
-                LAYERS.Output("layers", display_name="layers", tooltip="The scene's layers, background first."),
+                LAYERS.Output("layers", display_name="layers", tooltip="The scene's layers, background first, with the layer "
+                              "panel's edits."),
                 io.Image.Output("images", display_name="images", tooltip="Pictures of all layers of all scenes, colours "
                                 "carried on beyond the mask's edge."),
                 io.Mask.Output("coverage", display_name="coverage", tooltip="Masks of all layers of all scenes: 1 where "
                                "the layer is, the opposite of Load Image's mask."),
-                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene."),
+                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene; of the chosen "
+                                "one with the layer panel's edits."),
             ],
         )
 
     @classmethod
     def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
-                scene: int) -> io.NodeOutput:
+                scene: int, edits: str = "") -> io.NodeOutput:
         latent = samples["samples"]
-        layers = samples.get("layers", len(latent))
+        check_family(samples, vae)
+        stacked = foregrounds_of(vae) > 0
+        layers = foregrounds_of(vae) + 1 if stacked else samples.get("layers", len(latent))
         check_latent(latent, layers, vae)
-        if scene >= len(latent) // layers:
-            raise ValueError(f"There is no scene {scene}: the latent has {len(latent) // layers}, 0 to "
-                             f"{len(latent) // layers - 1}.")
-        picture, mask = (vae.decode(half) for half in latent.chunk(2, dim=1))
+        count = len(latent) if stacked else len(latent) // layers
+        if scene >= count:
+            raise ValueError(f"There is no scene {scene}: the latent has {count}, 0 to {count - 1}.")
+        picture, mask = decode_stack(vae, latent) if stacked else (vae.decode(half) for half in latent.chunk(2, dim=1))
         high, wide = samples.get("size", picture.shape[1:3])
         picture, coverage = picture[:, :high, :wide, :3], soft_threshold(mask[:, :high, :wide, :3], centre, softness)
         # The background lies under everything: what its mask says is noise.
-        coverage = torch.maximum(coverage, free_mask([0], layers, len(latent), *coverage.shape[1:])[:, 0].to(coverage))
+        coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
         picture = bleed_colours(picture.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
         titles = layer_names(names, layers)
         scenes = [make_document(p, c, titles) for p, c in zip(picture.split(layers), coverage.split(layers))]
-        return io.NodeOutput(scenes[scene], picture, coverage, torch.cat([composite(each)[0] for each in scenes]))
+        decoded = scenes[scene]
+        scenes[scene], stale = apply_edits(decoded, edits)
+        composites = torch.cat([composite(each)[0] for each in scenes])
+        return io.NodeOutput(scenes[scene], picture, coverage, composites, ui=panel_ui(decoded, stale))
 
 
 def check_latent(latent: torch.Tensor, layers: int, vae: Any) -> None:
     """ValueError for a latent that is not layered, of another model, or broken."""
-    if latent.ndim != 4 or latent.shape[1] != 2 * vae.latent_channels:
-        raise ValueError(f"This latent has the shape {list(latent.shape)}, and a layered one for this VAE has "
-                         f"{2 * vae.latent_channels} channels. Connect the output of a sampler that ran on a layered model.")
-    if len(latent) % layers:
+    channels = vae.latent_channels * (1 if foregrounds_of(vae) else 2)
+    if latent.ndim != 4 or latent.shape[1] != channels:
+        raise ValueError(f"This latent has the shape {list(latent.shape)}, and a layered one for this VAE has {channels} "
+                         "channels. Connect the output of a sampler that ran on a layered model.")
+    if not foregrounds_of(vae) and len(latent) % layers:
         raise ValueError(f"The latent holds {len(latent)} layers, not a whole number of scenes of {layers} layers.")
     if not torch.isfinite(latent).all():
         raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "

@@ -67,15 +67,21 @@ class LayerDiffSaveLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], filename_prefix: str, colour_space: str) -> io.NodeOutput:
-        # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
-        filename_prefix = filename_prefix.replace("%batch_num%", "0")
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), *canvas_size(layers)
-        )
-        stem = f"{name}_{counter:05}"
-        files = save_layers(layers, Path(folder), stem, workflow_text(cls), colour_space == LINEAR)
+        folder, stem, subfolder = output_place(filename_prefix, layers)
+        files = save_layers(layers, folder, stem, workflow_text(cls), colour_space == LINEAR)
         results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in files]
         return io.NodeOutput(layers, ui=ui.SavedImages(results))
+
+
+def output_place(filename_prefix: str, layers: dict[str, Any]) -> tuple[Path, str, str]:
+    """Where files of these layers are saved by the host's rules: the folder, the start of their names with a counter that
+    is not taken yet, and the subfolder as the page asks for it. The host raises for a prefix that leads out."""
+    # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
+    prefix = filename_prefix.replace("%batch_num%", "0")
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), *canvas_size(layers)
+    )
+    return Path(folder), f"{name}_{counter:05}", subfolder
 
 
 def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:

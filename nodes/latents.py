@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..layerdiff_core.edges import bleed_colours
 from ..layerdiff_core.latents import check_count, free_mask, padded, parse_layer_numbers
 from ..layerdiff_core.layers import MAX_LAYERS, canvas_size, ordered, place
+from .host.text2layer import STACKED_KEY, encode_stack, foregrounds_of
 from .host.types import LAYERS
 
 MAX_PIXELS = 4096 * 4096
@@ -28,7 +29,8 @@ class LayerDiffEmptyLatent(io.ComfyNode):
                              tooltip="Pixels. The starter is made for 128, SD 1.5 for 512."),
                 io.Int.Input("height", default=128, min=16, max=4096, step=8, tooltip="Pixels."),
                 io.Int.Input("layers", default=3, min=1, max=MAX_LAYERS,
-                             tooltip="Layers a scene, the background included: connect it from Encode Layer Prompts."),
+                             tooltip="Layers a scene, the background included: connect it from Encode Layer Prompts. A "
+                             "Text2Layer model draws a fixed number, 2 mostly."),
                 io.Int.Input("scenes", default=1, min=1, max=64, tooltip="How many pictures are drawn at once."),
             ],
             outputs=[io.Latent.Output(tooltip="For any sampler: scenes times layers, the layers of a scene together.")],
@@ -43,6 +45,10 @@ class LayerDiffEmptyLatent(io.ComfyNode):
         ratio = vae.spacial_compression_encode()
         # UNets halve three times: a latent that does not divide is padded here and cropped when it is decoded.
         high, wide = (padded(size, 8 * ratio) // ratio for size in (height, width))
+        if foregrounds_of(vae):
+            check_stack(layers, vae, "were asked for")
+            samples = torch.zeros(scenes, vae.latent_channels, high, wide)
+            return io.NodeOutput({"samples": samples, STACKED_KEY: layers, "size": (height, width)})
         samples = torch.zeros(scenes * layers, 2 * vae.latent_channels, high, wide)
         return io.NodeOutput({"samples": samples, "layers": layers, "size": (height, width)})
 
@@ -68,23 +74,14 @@ class LayerDiffEncodeLayers(io.ComfyNode):
     @classmethod
     def execute(cls, layers: dict[str, Any], vae: Any) -> io.NodeOutput:
         width, height = canvas_size(layers)
-        multiple = 8 * vae.spacial_compression_encode()
-        high, wide = padded(height, multiple), padded(width, multiple)
-        pictures, masks = [], []
-        for layer in ordered(layers):
-            picture, mask = torch.zeros(1, high, wide, 3), torch.zeros(1, high, wide)
-            placed = place(layer, (width, height))
-            if placed is not None:
-                rows = slice(placed.top, placed.top + placed.coverage.shape[1])
-                columns = slice(placed.left, placed.left + placed.coverage.shape[2])
-                picture[:, rows, columns], mask[:, rows, columns] = placed.image[..., :3], placed.coverage
-            pictures.append(picture)
-            masks.append(mask)
-        picture, mask = torch.cat(pictures), torch.cat(masks)
-        picture = bleed_colours(picture.movedim(-1, 1), mask[:, None]).movedim(1, -1)
-        samples = torch.cat([vae.encode(picture), vae.encode(mask[..., None].expand(-1, -1, -1, 3))], dim=1)
-        latent = {"samples": samples, "layers": len(pictures), "size": (height, width)}
-        return io.NodeOutput(latent, len(pictures))
+        picture, mask = layer_pixels(layers, vae)
+        if foregrounds_of(vae):
+            check_stack(len(picture), vae, "came in")
+            latent = {"samples": encode_stack(vae, picture, mask), STACKED_KEY: len(picture)}
+        else:
+            samples = torch.cat([vae.encode(picture), vae.encode(mask[..., None].expand(-1, -1, -1, 3))], dim=1)
+            latent = {"samples": samples, "layers": len(picture)}
+        return io.NodeOutput({**latent, "size": (height, width)}, len(picture))
 
 
 class LayerDiffFreeLayers(io.ComfyNode):
@@ -106,11 +103,45 @@ class LayerDiffFreeLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples: dict[str, Any], free: str) -> io.NodeOutput:
+        if STACKED_KEY in samples:
+            raise ValueError("This latent is of a Text2Layer model: all layers of a scene are mixed in one latent, so none of "
+                             "them can be freed alone. Put Keep Layers on the MODEL, which keeps given layers while it draws the "
+                             "others, or use a LayerDiff model.")
         latent = samples["samples"]
         layers = samples.get("layers", len(latent))
         chosen = parse_layer_numbers(free, layers)
         mask = free_mask(chosen, layers, len(latent), *latent.shape[-2:])
         return io.NodeOutput({**samples, "noise_mask": mask})
+
+
+def layer_pixels(layers: dict[str, Any], vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """All layers of a document, bottom first, on the canvas, padded to what a UNet behind this VAE takes.
+
+    Returns pictures [K, H, W, 3], their colours carried on beyond the mask's edge, and coverage [K, H, W], 0..1.
+    """
+    width, height = canvas_size(layers)
+    multiple = 8 * vae.spacial_compression_encode()
+    high, wide = padded(height, multiple), padded(width, multiple)
+    pictures, masks = [], []
+    for layer in ordered(layers):
+        picture, mask = torch.zeros(1, high, wide, 3), torch.zeros(1, high, wide)
+        placed = place(layer, (width, height))
+        if placed is not None:
+            rows = slice(placed.top, placed.top + placed.coverage.shape[1])
+            columns = slice(placed.left, placed.left + placed.coverage.shape[2])
+            picture[:, rows, columns], mask[:, rows, columns] = placed.image[..., :3], placed.coverage
+        pictures.append(picture)
+        masks.append(mask)
+    picture, mask = torch.cat(pictures), torch.cat(masks)
+    return bleed_colours(picture.movedim(-1, 1), mask[:, None]).movedim(1, -1), mask
+
+
+def check_stack(layers: int, vae: Any, what: str) -> None:
+    """ValueError unless there are as many layers as a Text2Layer model draws; `what` happened with them."""
+    wanted = foregrounds_of(vae) + 1
+    if layers != wanted:
+        raise ValueError(f"{layers} layers {what}, and this Text2Layer model draws {wanted}, no more and no fewer: the "
+                         f"background and {wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
 
 
 NODES = [LayerDiffEmptyLatent, LayerDiffEncodeLayers, LayerDiffFreeLayers]

@@ -4,11 +4,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import folders
-from .host.loading import apply_adapter, load_complete
+from ..layerdiff_core import checkpoint
+from .host import folders, loading, text2layer
 from .host.types import ENHANCER
 
 STARTER = "layerdiff_starter.safetensors"
+LOADERS: dict[str, Any] = {"layerdiff": loading.load_complete, "text2layer": text2layer.load_complete}
 
 
 class LayerDiffLoadModel(io.ComfyNode):
@@ -18,23 +19,28 @@ class LayerDiffLoadModel(io.ComfyNode):
             node_id="LayerDiffLoadModel",
             display_name="Load Layered Model",
             category="LayerDiff/load",
-            description="Loads a complete layered model: the small starter that the pack carries, or one of your own "
-            "from models/layered_models. For your SD 1.5 checkpoints use Apply LayerDiff Adapter.",
-            search_aliases=["load layerdiff", "layered checkpoint", "starter model"],
+            description="Loads a complete layered model of either family, LayerDiff or Text2Layer: the small starter that the "
+            "pack carries, or one of your own from models/layered_models. For your SD 1.5 checkpoints use Apply LayerDiff "
+            "Adapter.",
+            search_aliases=["load layerdiff", "load text2layer", "layered checkpoint", "starter model"],
             inputs=[io.Combo.Input("model_name", options=folders.model_names(), default=STARTER,
                                    tooltip="The file. layerdiff_starter comes with the pack: small, quick on a CPU, and "
                                    "it knows a toy world only (the README lists it).")],
             outputs=[
                 io.Model.Output(tooltip="The layered diffusion model; works with any sampler of the host."),
                 io.Clip.Output(tooltip="The text encoder that belongs to it."),
-                io.Vae.Output(tooltip="Decodes pictures and masks alike."),
-                ENHANCER.Output(display_name="enhancer", tooltip="The prompt enhancer, for Encode Layer Prompts."),
+                io.Vae.Output(tooltip="Decodes pictures and masks alike; Text2Layer's gives the composed image to VAE Decode, "
+                              "and all layers to Decode Layers."),
+                ENHANCER.Output(display_name="enhancer", tooltip="The prompt enhancer, for Encode Layer Prompts. A Text2Layer "
+                                "model has none: it takes one prompt, by CLIP Text Encode."),
             ],
         )
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        return io.NodeOutput(*load_complete(folders.model_path(model_name)))
+        path = folders.model_path(model_name)
+        header = checkpoint.read_header(path, kind="complete")
+        return io.NodeOutput(*LOADERS[header.family](path, header))
 
 
 class LayerDiffApplyAdapter(io.ComfyNode):
@@ -61,7 +67,7 @@ class LayerDiffApplyAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, adapter_name: str) -> io.NodeOutput:
-        return io.NodeOutput(*apply_adapter(model, folders.model_path(adapter_name)))
+        return io.NodeOutput(*loading.apply_adapter(model, folders.model_path(adapter_name)))
 
 
 NODES = [LayerDiffLoadModel, LayerDiffApplyAdapter]

@@ -55,6 +55,9 @@ class LayerDiffEncodePrompts(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
                 enhancer_strength: float) -> io.NodeOutput:
+        if enhancer is None:
+            raise ValueError("The enhancer is empty: this is a Text2Layer model, which takes one prompt for the whole picture. "
+                             "Encode it with CLIP Text Encode, and use Encode Layer Prompts with a LayerDiff model.")
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
         tokens = torch.cat(same_length([part for part, _ in encoded]))

@@ -31,8 +31,8 @@ class LayerDiffSelfMaskGuidance(io.ComfyNode):
             node_id="LayerDiffSelfMaskGuidance",
             display_name="Self-Mask Guidance",
             category="LayerDiff/sample",
-            description="Patches a layered model so that any sampler steers by the masks that the model itself predicts: "
-            "crisper objects and cleaner backgrounds behind them, for one more prediction a step.",
+            description="Patches a layered model, of either family, so that any sampler steers by the masks that it predicts "
+            "itself: crisper objects and cleaner backgrounds behind them, for one more prediction a step.",
             search_aliases=["SMG", "SAG layers", "guidance patch"],
             inputs=[
                 io.Model.Input("model", tooltip="A layered model."),
@@ -66,10 +66,11 @@ class LayerDiffSMGKSampler(io.ComfyNode):
                 io.Int.Input("seed", default=1, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                              tooltip="The noise. The same seed and settings give the same layers."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Steps of denoising. 20 is enough for most."),
-                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.1,
+                io.Float.Input("cfg", default=2.5, min=0.0, max=100.0, step=0.1,
                                tooltip="Guidance scale: how much the prompts count. 2 to 4 for the starter, 5 to 8 for SD 1.5."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler",
-                               tooltip="Any of the host's samplers."),
+                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler_ancestral",
+                               tooltip="Any of the host's samplers. Those that add noise at each step (ancestral, sde) "
+                               "draw firmer shapes."),
                 io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
                                tooltip="How the noise falls from step to step."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,

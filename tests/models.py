@@ -1,6 +1,7 @@
 """Models of random weights for the tests: small files of the starter's format, and models of the host's SD 1.5 class."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +15,12 @@ import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.cldm.cldm import ControlNet
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.sd1_clip import SDTokenizer
 from torch import Tensor, nn
 
 from layerdiff_core import checkpoint
+from layerdiff_core.training import text2layer
 from layerdiff_core.training.starter import ARCHITECTURE
 
 WORDS = "a an the and with fox balloon red blue meadow green sky at sunset on left right ,"
@@ -51,18 +54,48 @@ def randomise(network: nn.Module) -> None:
 def starter_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     """The tensors of a complete model of random weights, named as in its file."""
     networks = pack.nodes.host.networks
+    return random_tensors(seed, unet=lambda words: networks.unet(facts), vae=lambda words: networks.autoencoder(facts),
+                          text=lambda words: networks.trainable_text_model(facts, words),
+                          enhancer=lambda words: pack.layerdiff_core.enhancer.PromptEnhancer(**facts["enhancer"]))
+
+
+def random_tensors(seed: int, **parts: Callable[[int], nn.Module]) -> dict[str, Tensor]:
+    """Random weights of the networks that these functions of the vocabulary's size make, and the tokens of WORDS."""
     tokenizer = SDTokenizer()
     known = sorted({token for word in WORDS.split() for token in tokenizer.tokenizer(word)["input_ids"]})
+    tensors = {"text.token_ids": torch.tensor(known, dtype=torch.int32)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        parts = {"unet": networks.unet(facts), "vae": networks.autoencoder(facts),
-                 "text": networks.trainable_text_model(facts, len(known) + 1),
-                 "enhancer": pack.layerdiff_core.enhancer.PromptEnhancer(**facts["enhancer"])}
-        for network in parts.values():
+        for part, make in parts.items():
+            network = make(len(known) + 1)
             randomise(network)
-    tensors = {f"{part}.{key}": value for part, network in parts.items() for key, value in network.state_dict().items()}
-    tensors["text.token_ids"] = torch.tensor(known, dtype=torch.int32)
+            tensors |= {f"{part}.{key}": value for key, value in network.state_dict().items()
+                        if not key.endswith("num_batches_tracked")}
     return tensors
+
+
+def stacked_architecture(foregrounds: int = 1) -> dict[str, Any]:
+    """The architecture of the Text2Layer starter, much narrower."""
+    small = copy.deepcopy(text2layer.architecture(foregrounds))
+    layered, channels = architecture(small["latent"]["channels"]), small["latent"]["channels"]
+    small["unet"] |= {"model_channels": WIDTH, "context_dim": CONTEXT}
+    small["vae"]["ddconfig"]["ch"] = WIDTH
+    masks = {"mask_factors": [[0.05 * (-1) ** c] * foregrounds for c in range(channels)], "mask_bias": [0.5] * foregrounds}
+    return {**small, "text": layered["text"], "latent": {**layered["latent"], **masks}}
+
+
+def stacked_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a Text2Layer model of random weights, named as in its file."""
+    networks = pack.nodes.host.networks
+    return random_tensors(seed, unet=lambda words: UNetModel(**facts["unet"], dtype=torch.float32, operations=networks.PLAIN),
+                          vae=lambda words: networks.composition_autoencoder(facts),
+                          text=lambda words: networks.trainable_text_model(facts, words))
+
+
+def write_text2layer(pack: ModuleType, path: Path, foregrounds: int = 1) -> None:
+    """Write a complete Text2Layer model of random weights."""
+    facts = stacked_architecture(foregrounds)
+    checkpoint.write(path, header(facts, family="text2layer", layers=foregrounds + 1), stacked_tensors(pack, facts))
 
 
 def header(facts: dict[str, Any], **changes: Any) -> checkpoint.Header:

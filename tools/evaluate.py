@@ -1,4 +1,4 @@
-"""Draw held-out scenes with the starter, have the judge look at them, and write benchmarks/results/evaluation.{json,jpg}."""
+"""Draw held-out scenes with a starter, have the judge look at them, and write benchmarks/results/evaluation.{json,jpg}."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ LAYERS = (2, 3, 4)
 BATCH = 10
 RECORD_FROM = 200
 RESULTS, TRIALS = setup.ROOT / "benchmarks" / "results", setup.ROOT / "output"
-JUDGE = setup.ROOT / "models" / "evaluator.safetensors"
+JUDGE = setup.ROOT / "benchmarks" / "evaluator.safetensors"
 SHOWN = 8
 
 
@@ -151,16 +151,18 @@ def table(report: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=210, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
+    parser.add_argument("--scenes", type=int, default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
                         "written into output/ and leaves the record alone")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--family", choices=["layerdiff", "text2layer"], default="layerdiff", help="which starter: with "
+                        "text2layer its autoencoder is measured, too, and the files are called evaluation_text2layer")
     parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
     parser.add_argument("--smg-scale", type=float, nargs="*", default=[], help="draw all once more with these, to compare")
     options = parser.parse_args(arguments)
     if options.scenes <= len(LAYERS):
         parser.error(f"--scenes is {options.scenes}, and two of each number of layers are the least: {2 * len(LAYERS)}.")
     if not JUDGE.exists():
-        print(f"There is no {JUDGE.name} in models/. Train it: python dev.py train-starter evaluator, then export.",
+        print(f"There is no {JUDGE.name} in benchmarks/. Train it: python dev.py train-starter evaluator, then export.",
               file=sys.stderr)
         return 1
     inprocess.import_host()
@@ -173,17 +175,27 @@ def main(arguments: list[str]) -> int:
     judge = load_judge(JUDGE, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     objects = objects_named(load_objects(pictures if pictures.exists() else build_objects(data)), judge.objects)
     try:
-        report, gallery = evaluate(pack, options.model or pack.nodes.load.STARTER, judge, objects, data, options.scenes,
-                                   options.seed, options.smg_scale)
+        if options.family == "text2layer":
+            from . import evaluate_text2layer
+
+            report, text, shown = evaluate_text2layer.evaluate(pack, options.model, judge, objects, data, options.scenes,
+                                                               options.seed, options.smg_scale)
+            name = "evaluation_text2layer" + (f"_{report['layers']}_layers" if report["layers"] > 2 else "")
+        else:
+            name = "evaluation"
+            report, gallery = evaluate(pack, options.model or pack.nodes.load.STARTER, judge, objects, data, options.scenes,
+                                       options.seed, options.smg_scale)
+            text = table(report)
+            shown = [(verdict, gallery.shown[layers], n) for layers in LAYERS
+                     for n, verdict in enumerate(gallery.verdicts[layers][:SHOWN])]
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
     folder = RESULTS if options.scenes >= RECORD_FROM else TRIALS
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    write_sheet(folder / "evaluation.jpg", judge, [(verdict, gallery.shown[layers], n) for layers in LAYERS
-                                                   for n, verdict in enumerate(gallery.verdicts[layers][:SHOWN])])
-    print(f"{table(report)}\nWritten to {folder}: evaluation.json, evaluation.jpg; {report['seconds']:.0f} s.")
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_sheet(folder / f"{name}.jpg", judge, shown)
+    print(f"{text}\nWritten to {folder}: {name}.json, {name}.jpg; {report['seconds']:.0f} s.")
     return 0
 
 

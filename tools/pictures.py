@@ -20,7 +20,7 @@ from .page import HEIGHT, WIDTH, open_page
 
 NODE_PICTURES = setup.ROOT / "web" / "docs" / "images"
 WORKFLOWS = setup.ROOT / "workflows"
-RUN = {"text_to_layers"}
+RUN = {"text_to_layers", "edit_in_page", "layers_to_psd"}
 RUN_LIMIT_SECONDS = 300
 PIXELS = 2
 WORKFLOW_WIDTH = 1200
@@ -64,6 +64,8 @@ VIEW = """([scale, x, y]) => {
 NO_MESSAGES = "[data-testid=queue-notification-banner] { display: none }"
 SHOWN = "() => app.graph.nodes.filter(node => node.type.includes('Save')).every(node => node.imgs?.length)"
 
+OPEN_PANEL = ".layerdiff-panel.open"
+
 
 def take(page: Page) -> Image.Image:
     """A picture [RGB] of the graph alone, as large as the page has room for, at most in its own size."""
@@ -100,16 +102,19 @@ def take_workflows(page: Page, server: Server) -> None:
 
 def run(page: Page, server: Server) -> None:
     """Press the page's Run and wait until the pictures are in their nodes. Raises HostError."""
+    before = server.client.get("/history").keys()
     page.get_by_test_id("queue-button").click()
     deadline = time.monotonic() + RUN_LIMIT_SECONDS
-    while not (history := server.client.get("/history")):
+    while not (new := [entry for key, entry in server.client.get("/history").items() if key not in before]):
         if time.monotonic() > deadline:
             raise HostError(f"The workflow did not end within {RUN_LIMIT_SECONDS} s.")
         page.wait_for_timeout(500)
-    status = next(iter(history.values()))["status"]
+    status = new[0]["status"]
     if status["status_str"] != "success":
         raise HostError(f"The workflow failed: {status['messages'][-1]}")
     page.wait_for_function(SHOWN)
+    if page.locator(OPEN_PANEL).count():
+        page.locator(f"{OPEN_PANEL} .stage canvas").wait_for()
 
 
 def save(picture: Image.Image, path: Path, **options: Any) -> None:

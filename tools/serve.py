@@ -10,7 +10,7 @@ def main(arguments: list[str]) -> int:
     """Serve until interrupted. `arguments` are passed on to the host's main.py."""
     print("Starting ComfyUI ...", flush=True)
     try:
-        with Server("serve", *arguments, with_all_packs=True) as server:
+        with Server("serve", "--preview-method", "auto", *arguments, with_all_packs=True) as server:
             print(f"ComfyUI with the pack is at {server.client.address} (Ctrl-C stops it). Its log: {server.log}",
                   flush=True)
             return server.wait()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from . import browser, setup
+from . import programs, setup
 
 TYPED = ("nodes", "layerdiff_core", "tools")
 
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
               f"  {sys.executable} -m pip install -r {setup.PINS / 'dev.txt'}", file=sys.stderr)
         return 1
     try:
-        browser.prepare()
+        programs.prepare()
     except setup.SetupError as error:
         print(f"\nSet-up failed. {error}", file=sys.stderr)
         return 1

@@ -1,12 +1,14 @@
-"""Trains the starter in stages: vae, unet, evaluator. Each goes on where it stopped; `export` writes the files."""
+"""Trains the starter in stages: vae, decoder, unet, evaluator. Each goes on where it stopped; `export` writes the files."""
 
 import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.utils.data import DataLoader
 
 from tools import setup, training_host
@@ -30,7 +32,7 @@ from layerdiff_pack.nodes.host import networks  # noqa: E402
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
-EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED = 101, 102, 103, 104
+EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
 
 
 class World:
@@ -55,14 +57,15 @@ class World:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def trained_vae(self) -> torch.nn.Module:
-        """The averaged autoencoder of the earlier stage, frozen."""
-        run = Run(self.new_vae(), self.folder / "vae.safetensors", 1, 0)
-        for parameter, average in zip(run.parameters, run.average):
-            parameter.data.copy_(average)
-        return run.model.requires_grad_(False)
+    def trained_vae(self) -> Any:
+        """The averaged autoencoder of the earlier stages, frozen."""
+        network = self.new_vae()
+        network.load_state_dict(average_of(self.folder / "vae.safetensors"))
+        if (self.folder / "decoder.safetensors").exists():
+            network.load_state_dict(average_of(self.folder / "decoder.safetensors"), strict=False)
+        return network.requires_grad_(False)
 
-    def new_vae(self) -> torch.nn.Module:
+    def new_vae(self) -> Any:
         network = networks.autoencoder(starter.ARCHITECTURE)
         networks.initialise(network)
         return network.to(self.device, memory_format=torch.channels_last)
@@ -104,6 +107,25 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
         autoencoder_sheet(model, next(batches)[::4], world.folder / "vae.png")
         mean, std = vae.latent_statistics(model, batches)
     (world.folder / "latent.json").write_text(json.dumps({"mean": mean, "std": std}))
+    run.save()
+
+
+def train_decoder(world: World, options: argparse.Namespace) -> None:
+    """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
+    renderer = world.renderer(DECODER_SEED)
+    batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
+    network = world.trained_vae()
+    decoder = nn.ModuleDict({"decoder": network.decoder, "post_quant_conv": network.post_quant_conv})
+    run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, 1e-3)
+    while not run.done:
+        pixels = next(batches).contiguous(memory_format=torch.channels_last)
+        with world.autocast():
+            loss, figures = vae.autoencoder_loss(network, pixels)
+        run.update(loss)
+        if run.step % TELL_EVERY == 0:
+            run.tell(**{name: value.item() for name, value in figures.items()})
+    with run.averaged():
+        autoencoder_sheet(network, next(batches)[::4], world.folder / "decoder.png")
     run.save()
 
 
@@ -155,7 +177,7 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter and the evaluator into models/, in half precision."""
+    """Write the starter into models/ and its judges into benchmarks/, in half precision."""
     latent = json.loads((world.folder / "latent.json").read_text())
     network = world.trained_vae()
     pixels = next(vae.pictures(world.renderer(VAE_SEED), world.renderer(VAE_SEED).draw_all(1), 64))
@@ -170,7 +192,7 @@ def export(world: World, options: argparse.Namespace) -> None:
                                "MIT (models/ATTRIBUTION.md)", "scenes rendered by this pack, see models/README.md")
     checkpoint.write(MODELS / "layerdiff_starter.safetensors", header, tensors)
     judge = {name: tensor.half() for name, tensor in average_of(world.folder / "evaluator.safetensors").items()}
-    save_file(judge, MODELS / "evaluator.safetensors", metadata={
+    save_file(judge, setup.ROOT / "benchmarks" / "evaluator.safetensors", metadata={
         "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 
@@ -180,7 +202,7 @@ def average_of(path: Path) -> dict[str, torch.Tensor]:
     return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}
 
 
-STAGES = {"evaluator": train_evaluator, "vae": train_vae, "unet": train_unet, "export": export}
+STAGES = {"evaluator": train_evaluator, "vae": train_vae, "decoder": train_decoder, "unet": train_unet, "export": export}
 
 
 def main() -> None:

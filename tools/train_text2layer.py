@@ -1,4 +1,4 @@
-"""Trains the Text2Layer starter in two stages, autoencoder and unet; each goes on where it stopped."""
+"""Trains the Text2Layer starter in stages: autoencoder, unet. Each goes on where it stopped; `export` writes the file."""
 
 import argparse
 import itertools
@@ -6,22 +6,23 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_model, save_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from tools import setup
-from tools.train_starter import TELL_EVERY, World
+from tools.train_starter import MODELS, TELL_EVERY, World
 
 # isort: split
 # the host and the pack can be imported once train_starter has been
 import comfy.ops
-from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from layerdiff_pack.layerdiff_core.autoencoder import CompositionAutoencoder, Layers
+from layerdiff_pack.layerdiff_core import checkpoint
+from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.scenes import captions, sample_scene
 from layerdiff_pack.layerdiff_core.training import diffusion, losses, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
@@ -30,14 +31,11 @@ from layerdiff_pack.layerdiff_core.training.sheets import save_rows
 from layerdiff_pack.layerdiff_core.training.starter import CANVAS
 from layerdiff_pack.nodes.host import networks
 
-AUTOENCODER_SEED, UNET_SEED, FRESH_SEED = 201, 202, 203
+AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED = 201, 202, 203, 204
 ADVERSARIAL_FROM, NORMS_SETTLE_AT = 0.7, 0.8
 AUTOENCODER_FILE, UNET_FILE = "autoencoder_average.safetensors", "unet_average.safetensors"
-
-
-def autoencoder(architecture: dict) -> CompositionAutoencoder:
-    return CompositionAutoencoder(Encoder, Decoder, architecture["vae"]["ddconfig"], architecture["foregrounds"],
-                                  architecture["vae"]["patch"], comfy.ops.disable_weight_init)
+STARTERS = {1: "text2layer_starter.safetensors", 2: "text2layer_two_foregrounds.safetensors"}
+SHEET_PROMPTS = 8
 
 
 def scenes(world: World, options: argparse.Namespace, count: int, seed: int) -> Iterator[Batch]:
@@ -48,20 +46,28 @@ def scenes(world: World, options: argparse.Namespace, count: int, seed: int) -> 
 
 
 def train_autoencoder(world: World, options: argparse.Namespace) -> None:
+    """CaT2I-AE with its full objective."""
     architecture = text2layer.architecture(options.foregrounds)
-    model = autoencoder(architecture)
+    model = networks.composition_autoencoder(architecture)
     networks.initialise(model)
     text2layer.initialise(model)
+    fit_autoencoder(world, options, architecture, model)
+
+
+def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dict, model: Any, **terms: bool) -> None:
+    """Train an autoencoder of stacked layers and write its average; `terms` as the objective's, for comparisons."""
     seconds = options.minutes * 60
-    run = Run(model.to(world.device), world.folder / "autoencoder.safetensors", seconds, options.rate or 1e-3)
-    discriminator = losses.PatchDiscriminator().to(world.device)
-    critic = Run(discriminator, world.folder / "discriminator.safetensors", seconds, 3e-4)
-    objective = text2layer.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device))
-    renderer = world.renderer(AUTOENCODER_SEED)
+    renderer = world.renderer(AUTOENCODER_SEED + options.seed)
     drawings = renderer.draw_all(options.variants)
-    batches = (text2layer.draw(renderer, drawings, batch) for batch in scenes(world, options, options.batch, run.step))
     fresh = fresh_scenes(world, options)
-    settled, sheet_at = False, time.monotonic()
+    run = Run(model.to(world.device, memory_format=torch.channels_last), world.folder / "autoencoder.safetensors", seconds,
+              options.rate or 1e-3)
+    discriminator = losses.PatchDiscriminator().to(world.device, memory_format=torch.channels_last)
+    critic = Run(discriminator, world.folder / "discriminator.safetensors", seconds, 3e-4)
+    objective = text2layer.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device), **terms)
+    batches = (text2layer.draw(renderer, drawings, batch)
+               for batch in scenes(world, options, options.batch, run.step + options.seed))
+    settled, sheet_at = not text2layer.norms(model), time.monotonic()  # a plain autoencoder has none
 
     def write() -> None:
         with run.averaged(), world.autocast():
@@ -88,6 +94,8 @@ def train_autoencoder(world: World, options: argparse.Namespace) -> None:
         if run.step % TELL_EVERY == 0:
             figures = text2layer.reconstruction_figures(layers, step.found, step.image)
             run.tell(loss=step.reconstruction.item(), kl=step.kl.item(), **figures)
+            if run.saved > critic.saved:
+                critic.save()
         if time.monotonic() - sheet_at > options.sheet_seconds:
             write()
             sheet_at = time.monotonic()
@@ -108,7 +116,7 @@ def fresh_scenes(world: World, options: argparse.Namespace) -> list[Layers]:
     return [text2layer.draw(renderer, drawings, batch) for batch in batches]
 
 
-def autoencoder_sheet(model: CompositionAutoencoder, fresh: list[Layers], path: Path) -> dict[str, float]:
+def autoencoder_sheet(model: Any, fresh: list[Layers], path: Path) -> dict[str, float]:
     """Mean figures over fresh scenes; draws the first ones above what the autoencoder makes of them."""
     totals: dict[str, float] = {}
     for layers in fresh:
@@ -122,37 +130,51 @@ def autoencoder_sheet(model: CompositionAutoencoder, fresh: list[Layers], path: 
     return totals
 
 
-def train_unet(world: World, options: argparse.Namespace) -> None:
-    with safe_open(world.folder / AUTOENCODER_FILE, framework="pt") as file:
+def load_autoencoder(world: World, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The averaged autoencoder of the earlier stage, frozen, and the facts that were written with it. `model` is filled with
+    it where it is not CaT2I-AE."""
+    path = world.folder / AUTOENCODER_FILE
+    with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["facts"])
-    architecture = facts["architecture"]
-    decoder = autoencoder(architecture)
-    load_model(decoder, world.folder / AUTOENCODER_FILE)
-    decoder = decoder.float().to(world.device).eval().requires_grad_(False)
-    mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+    model = model or networks.composition_autoencoder(facts["architecture"])
+    model.load_state_dict(load_file(path))
+    return frozen(model, world), facts
 
-    model = text2layer.Text2Layer(UNetModel(**architecture["unet"], dtype=torch.float32,
-                                            operations=comfy.ops.disable_weight_init),
-                                  networks.trainable_text_model(architecture, len(world.vocabulary)))
-    networks.initialise(model.unet)
-    run = Run(model.to(world.device), world.folder / "unet.safetensors", options.minutes * 60, options.rate or 1e-3)
-    started, batches = time.monotonic(), scenes(world, options, options.refresh, run.step)
-    empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
-    renderer = world.renderer(UNET_SEED)
+
+def frozen(model: Any, world: World) -> Any:
+    return model.float().to(world.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def train_unet(world: World, options: argparse.Namespace) -> None:
+    """The UNet and the text encoder on the latents of the earlier stage's autoencoder."""
+    fit_unet(world, options, *load_autoencoder(world))
+
+
+def fit_unet(world: World, options: argparse.Namespace, decoder: Any, facts: dict[str, Any]) -> None:
+    """Train UNet and text encoder on the latents of a frozen autoencoder, and write their average."""
+    architecture = facts["architecture"]
+    mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+    started, empty = time.monotonic(), torch.from_numpy(world.vocabulary.rows("")).to(world.device)
+    renderer = world.renderer(UNET_SEED + options.seed)
     pool = text2layer.ScenePool(renderer, renderer.draw_all(options.variants), decoder, options.scenes, mean.numel(),
                                 len(empty))
     with world.autocast():
-        while pool.filled < options.scenes // 8:
-            pool.add(next(batches))
+        for batch in scenes(world, options, options.refresh, FILL_SEED + options.seed):
+            pool.add(batch)
+            if pool.filled >= options.scenes // 8:
+                break
     print(f"{pool.filled} scenes in {time.monotonic() - started:.0f} s", flush=True)
+    model = text2layer_model(world, architecture)
+    run = Run(model.to(world.device, memory_format=torch.channels_last), world.folder / "unet.safetensors",
+              options.minutes * 60, options.rate or 1e-3)
+    batches = scenes(world, options, options.refresh, run.step + options.seed)
     alphas = diffusion.sd_alphas_cumprod(world.device)
     sheet_at, total = time.monotonic(), torch.zeros((), device=world.device)
 
     def write() -> None:
         with run.averaged(), world.autocast():
             unet_sheet(world, options, model, decoder, (mean, std), empty, alphas)
-            write_average(model, world.folder / UNET_FILE, architecture=architecture, mean=facts["mean"],
-                          std=facts["std"], tokens=world.vocabulary.token_ids.tolist())
+            write_average(model, world.folder / UNET_FILE, step=run.step)
 
     while not run.done:
         with world.autocast():
@@ -171,13 +193,22 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
     run.save()
 
 
+def text2layer_model(world: World, architecture: dict[str, Any]) -> text2layer.Text2Layer:
+    """UNet and text encoder, freshly initialised."""
+    model = text2layer.Text2Layer(UNetModel(**architecture["unet"], dtype=torch.float32,
+                                            operations=comfy.ops.disable_weight_init),
+                                  networks.trainable_text_model(architecture, len(world.vocabulary)))
+    networks.initialise(model.unet)
+    return model
+
+
 @torch.no_grad()
-def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text2Layer, decoder: CompositionAutoencoder,
+def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text2Layer, decoder: Any,
                statistics: tuple[torch.Tensor, torch.Tensor], empty: torch.Tensor, alphas: torch.Tensor) -> None:
     """Eight held-out prompts, a column each, with the prompts in a text file beside the picture."""
     rng = np.random.default_rng(1)
     prompts = []
-    for _ in range(8):
+    for _ in range(SHEET_PROMPTS):
         scene = sample_scene(rng, world.objects, options.foregrounds + 1, heldout=True)
         prompts.append(captions(scene, world.objects, rng)[0])
     rows = torch.from_numpy(np.array([world.vocabulary.rows(prompt) for prompt in prompts])).to(world.device)
@@ -196,16 +227,32 @@ def write_average(model: torch.nn.Module, path: Path, **facts: object) -> None:
     save_file(tensors, path, metadata={"facts": json.dumps(facts)})
 
 
-STAGES = {"autoencoder": train_autoencoder, "unet": train_unet}
+def export(world: World, options: argparse.Namespace) -> None:
+    """Write the starter into models/, in half precision, with what is measured on the finished autoencoder."""
+    decoder, facts = load_autoencoder(world)
+    mean, std = (torch.tensor(facts[name], device=world.device) for name in ("mean", "std"))
+    latent = {"mean": facts["mean"], "std": facts["std"],
+              **text2layer.latent_maps(decoder, fresh_scenes(world, options), mean, std)}
+    architecture = {**facts["architecture"], "latent": {**facts["architecture"]["latent"], **latent}}
+    tensors = {f"vae.{name}": value for name, value in decoder.weights().items()} | load_file(world.folder / UNET_FILE)
+    tensors = {name: value if "running" in name else value.half() for name, value in tensors.items()}
+    tensors["text.token_ids"] = world.vocabulary.token_ids
+    header = checkpoint.Header("text2layer", "complete", architecture, options.foregrounds + 1, "from scratch",
+                               "MIT (models/ATTRIBUTION.md)", "scenes rendered by this pack, see models/README.md")
+    path = Path(options.file or MODELS / STARTERS.get(options.foregrounds, f"text2layer_{options.foregrounds}.safetensors"))
+    checkpoint.write(path, header, tensors)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
-def main() -> None:
+STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "export": export}
+
+
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float, default=60, help="how long to train in all, earlier starts included")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
-    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where state is kept")
+    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where the state is kept")
     parser.add_argument("--batch", type=int, default=16, help="scenes in a step")
     parser.add_argument("--foregrounds", type=int, default=1, help="foregrounds of a scene")
     parser.add_argument("--objects", type=int, default=48, help="how many of the objects, the most iconic first")
@@ -216,10 +263,22 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
     parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
     parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
-    options = parser.parse_args()
+    parser.set_defaults(seed=0)
+    return parser
+
+
+def prepare_torch() -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
+
+
+def main() -> None:
+    parser = arguments()
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--file", help="what export writes, instead of the starter in models/")
+    options = parser.parse_args()
+    prepare_torch()
     STAGES[options.stage](World(options), options)
 
 

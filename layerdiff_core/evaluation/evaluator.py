@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 CROP = 96
 PLACE_SIDE = 64
-SEGMENT_SIDE = 128
 MARGIN = 1.15
+WIDE_MARGIN = 1.5
 GREY = 0.5
 
 
@@ -45,14 +45,14 @@ class Classifier(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Finds the drawn thing in a layer's picture alone, without seeing the layer's mask."""
+    """Finds the drawn thing in a picture, without seeing the layer's mask."""
 
     def __init__(self, width: int = 24):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 6 * width]
         self.first = conv(12, width)
         self.down = nn.ModuleList(nn.Sequential(conv(a, b, 2), Residual(b)) for a, b in zip(widths, widths[1:]))
-        self.up = nn.ModuleList(conv(b + a, a) for a, b in reversed(list(zip(widths, widths[1:]))))
+        self.up = nn.ModuleList(nn.Sequential(conv(b + a, a), Residual(a)) for a, b in reversed(list(zip(widths, widths[1:]))))
         self.last = nn.Conv2d(width, 4, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -85,21 +85,30 @@ class Evaluator(nn.Module):
         """Logits for places [N, 3, H, W] in 0..1."""
         return self.place(F.interpolate(picture, (PLACE_SIDE, PLACE_SIDE), mode="area"))
 
-    def outline_logits(self, picture: Tensor) -> Tensor:
-        """Logits [N, 1, 128, 128] of where the thing is in layers [N, 3, H, W] in 0..1."""
-        return self.outline(F.interpolate(picture, (SEGMENT_SIDE, SEGMENT_SIDE), mode="area"))
+    def outline_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
+        """Logits [N, 1, 96, 96] of where the thing is in pictures [N, 3, H, W] in 0..1, seen through a window around the
+        mask, half as large again, as segmenters that are asked with a box do. `outline_window` cuts masks alike."""
+        return self.outline(framed(picture, coverage, WIDE_MARGIN))
 
 
-def framed(picture: Tensor, coverage: Tensor) -> Tensor:
-    """Cut the masked thing out and scale it to a square of 96 pixels. [N, 3, H, W], [N, 1, H, W] -> [N, 3, 96, 96]."""
+def outline_window(mask: Tensor, coverage: Tensor) -> Tensor:
+    """A mask [N, 1, H, W] seen through the window in which the outline is looked for: [N, 1, 96, 96]."""
+    return framed(mask, coverage, WIDE_MARGIN, outside=0)
+
+
+def framed(picture: Tensor, coverage: Tensor, margin: float = MARGIN, outside: float = GREY) -> Tensor:
+    """A square around what the mask covers, scaled to 96 pixels. [N, C, H, W], [N, 1, H, W] -> [N, C, 96, 96].
+
+    margin: its side in lengths of the thing's longest side; outside: what lies beyond the picture.
+    """
     left, right = _ends((coverage[:, 0] > 0.5).any(1))
     top, bottom = _ends((coverage[:, 0] > 0.5).any(2))
-    half = torch.maximum(right - left, bottom - top) / 2 * MARGIN
+    half = torch.maximum(right - left, bottom - top) / 2 * margin
     zero = torch.zeros_like(half)
     theta = torch.stack([torch.stack([half, zero, (left + right) / 2], -1),
                          torch.stack([zero, half, (top + bottom) / 2], -1)], 1)
-    grid = F.affine_grid(theta, [len(picture), 3, CROP, CROP], align_corners=False).to(picture.dtype)
-    return F.grid_sample(picture - GREY, grid, mode="bilinear", align_corners=False) + GREY
+    grid = F.affine_grid(theta, [len(picture), 1, CROP, CROP], align_corners=False).to(picture.dtype)
+    return F.grid_sample(picture - outside, grid, mode="bilinear", align_corners=False) + outside
 
 
 def _ends(line: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,3 +124,8 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     a, b = (mask.flatten(1) > 0.5 for mask in (first, second))
     union = (a | b).sum(1)
     return torch.where(union > 0, (a & b).sum(1) / union.clamp_min(1), torch.ones_like(union, dtype=torch.float))
+
+
+def agreement(evaluator: Evaluator, picture: Tensor, coverage: Tensor) -> Tensor:
+    """IOU of masks [N, 1, H, W] with the outlines that the evaluator finds in pictures [N, 3, H, W]. Returns [N]."""
+    return overlap(evaluator.outline_logits(picture, coverage).sigmoid(), outline_window(coverage, coverage))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
 from ..data.backgrounds import PLACES
-from .evaluator import Evaluator, overlap
+from ..data.render import compose
+from .evaluator import Evaluator, agreement
 from .requests import Request
 
 WORST = 10
@@ -50,12 +50,14 @@ class Drawn:
 @dataclass
 class Verdict:
     """What the judge says of one scene: the place it sees; for each foreground, bottom first, the thing it sees (None in
-    an empty mask) and how well the mask fits the drawn thing, IOU 0..1."""
+    an empty mask) and how well the mask fits the drawn thing, IOU 0..1: the thing as it is found in the composed picture, and
+    as it is found in the layer's picture alone."""
 
     request: Request
     place: str
     things: list[str | None]
     agreements: list[float]
+    agreements_alone: list[float]
 
 
 def load_judge(path: Path, device: torch.device) -> Judge:
@@ -77,33 +79,38 @@ def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Ve
     """One verdict for each scene.
 
     A thing is told from its layer's picture, cut out by the layer's mask; the place from layer 0 alone. The mask is
-    compared with the outline that the judge finds in the layer's own picture, never in the bled one: there the mask
-    itself shows. A mask that reaches 0.5 nowhere is empty: no thing, and an agreement of 0.
+    compared with the outline that the judge finds where the layer is laid on the scene's background (IOU with a
+    segmentation of the composed image, as Text2Layer measures it; ours: layer by layer, so that nothing is hidden),
+    and with the outline that it finds in the layer's own picture, never the bled one: there the mask itself shows. A mask
+    that reaches 0.5 nowhere is empty: no thing, and an agreement of 0.
     """
     own, pictures, coverage = (part.to(judge.device).float().unflatten(0, (len(requests), drawn.layers))
                                for part in (drawn.own, drawn.pictures, drawn.coverage))
     places = judge.evaluator.place_logits(pictures[:, 0]).argmax(1).tolist()
+    each = drawn.layers - 1
+    backgrounds = pictures[:, 0].repeat_interleave(each, 0)
     own, pictures, coverage = (part[:, 1:].flatten(0, 1) for part in (own, pictures, coverage))
     empty = (coverage <= 0.5).flatten(1).all(1)
     things = judge.evaluator.thing_logits(pictures, coverage).argmax(1)
-    outlines = judge.evaluator.outline_logits(own).sigmoid()
-    agreements = overlap(outlines, F.interpolate(coverage, outlines.shape[-2:], mode="area")).masked_fill(empty, 0)
+    composed, alone = (agreement(judge.evaluator, shown, coverage).masked_fill(empty, 0).tolist()
+                       for shown in (compose(backgrounds, [pictures], [coverage]), own))
     names = [None if nothing else judge.objects[thing] for nothing, thing in zip(empty.tolist(), things.tolist())]
-    each = drawn.layers - 1
-    return [Verdict(request, judge.places[place], names[n * each:(n + 1) * each],
-                    agreements[n * each:(n + 1) * each].tolist())
-            for n, (request, place) in enumerate(zip(requests, places))]
+    parts = [slice(n * each, (n + 1) * each) for n in range(len(requests))]
+    return [Verdict(request, judge.places[place], names[part], composed[part], alone[part])
+            for request, place, part in zip(requests, places, parts)]
 
 
 def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[str, float]]:
-    """The three figures for each number of layers: shares of right layers and places, mean agreement of masks."""
+    """The figures for each number of layers: shares of right layers and places, mean agreements of masks."""
     return {
         "layer_prompt_accuracy": {str(layers): mean(right for verdict in group for right in rights(judge, verdict))
                                   for layers, group in verdicts.items()},
         "background_accuracy": {str(layers): mean(verdict.place == verdict.request.scene.place for verdict in group)
                                 for layers, group in verdicts.items()},
-        "mask_agreement": {str(layers): mean(agreement for verdict in group for agreement in verdict.agreements)
+        "mask_agreement": {str(layers): mean(value for verdict in group for value in verdict.agreements)
                            for layers, group in verdicts.items()},
+        "mask_agreement_alone": {str(layers): mean(value for verdict in group for value in verdict.agreements_alone)
+                                 for layers, group in verdicts.items()},
     }
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..autoencoder import Layers
 from ..data.backgrounds import PLACES
 from ..data.objects import ObjectSet
-from ..data.render import compose
 from ..data.scenes import Scene
 from ..training.evaluator import heldout_figures
 from ..training.render import Items, Renderer, place_bank
@@ -32,8 +32,10 @@ def held_out_renderer(objects: ObjectSet, folder: Path, canvas: int, device: tor
 def ceilings(judge: Judge, renderer: Renderer) -> dict[str, float]:
     """How far the judge itself can be trusted: its accuracies and IOU on real renders."""
     found = heldout_figures(judge.evaluator, renderer, renderer.draw_all(1), BATCHES, BATCH)
-    return {"classifier_heldout_accuracy": round(found["things"], 4), "place_heldout_accuracy": round(found["places"], 4),
-            "outline_heldout_iou": round(found["outlines"], 4)}
+    names = {"things": "classifier_heldout_accuracy", "places": "place_heldout_accuracy", "outlines": "outline_heldout_iou",
+             "outlines_alone": "outline_heldout_iou_alone", "miscuts_found": "miscut_heldout_iou_found",
+             "miscuts_true": "miscut_heldout_iou_true"}
+    return {name: round(found[key], 4) for key, name in names.items()}
 
 
 def distances(judge: Judge, renderer: Renderer, composites: dict[int, Tensor]) -> dict[str, dict[str, float]]:
@@ -52,15 +54,16 @@ def distances(judge: Judge, renderer: Renderer, composites: dict[int, Tensor]) -
 def render(renderer: Renderer, layers: int, count: int, seed: int) -> Tensor:
     """Composites [count, 3, canvas, canvas] of held-out scenes, on the renderer's device."""
     scenes = [request.scene for request in held_out_requests(renderer.objects, layers, count, seed)]
-    return torch.cat([_composites(renderer, scenes[n:n + BATCH]) for n in range(0, count, BATCH)])
+    return torch.cat([scene_layers(renderer, scenes[n:n + BATCH]).composite() for n in range(0, count, BATCH)])
 
 
-def _composites(renderer: Renderer, scenes: list[Scene]) -> Tensor:
+def scene_layers(renderer: Renderer, scenes: list[Scene]) -> Layers:
+    """The layers of scenes that have the same number of them, drawn anew, in 0..1, on the renderer's device."""
     index = torch.stack([_a_place(renderer, scene) for scene in scenes])
     facts = [[[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds] for scene in scenes]
     items = Items(*torch.tensor(facts, device=renderer.device).flatten(0, 1).unbind(1))
-    pictures, coverages = (part.unflatten(0, (len(scenes), -1)).unbind(1) for part in renderer.foregrounds(items))
-    return compose(renderer.place_pictures(index), list(pictures), list(coverages))
+    pictures, coverages = (part.unflatten(0, (len(scenes), -1)) for part in renderer.foregrounds(items))
+    return Layers(pictures, renderer.place_pictures(index), coverages)
 
 
 def _a_place(renderer: Renderer, scene: Scene) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..autoencoder import CompositionAutoencoder, Layers, unstack
 from ..data.objects import ObjectSet
@@ -23,9 +24,9 @@ START_LOGVAR = -5.0
 PERCEPTUAL_WEIGHT = 0.15
 
 
-def architecture(foregrounds: int) -> dict[str, Any]:
-    """The Text2Layer starter for scenes of so many foregrounds; 8 latent channels a layer."""
-    channels = 8 * (foregrounds + 1)
+def architecture(foregrounds: int, channels: int | None = None) -> dict[str, Any]:
+    """The Text2Layer starter for scenes of so many foregrounds; 8 latent channels a layer unless it is said how many."""
+    channels = channels or 8 * (foregrounds + 1)
     return {
         "foregrounds": foregrounds,
         "latent": {"channels": channels},
@@ -33,7 +34,7 @@ def architecture(foregrounds: int) -> dict[str, Any]:
         "unet": {**LAYERDIFF["unet"], "in_channels": channels, "out_channels": channels,
                  "transformer_depth": [0, 1, 0], "transformer_depth_output": [0, 0, 1, 1, 0, 0]},
         "vae": {"patch": 4, "ddconfig": {
-            "z_channels": channels, "resolution": CANVAS // 4, "ch": 64, "ch_mult": [1, 2], "num_res_blocks": 1,
+            "double_z": True, "resolution": CANVAS // 4, "ch": 64, "ch_mult": [1, 2], "num_res_blocks": 1,
             "attn_resolutions": [], "dropout": 0.0,
         }},
         "text": LAYERDIFF["text"],
@@ -101,10 +102,16 @@ class Step(NamedTuple):
 
 
 class AutoencoderObjective:
-    """L = L_img(F, B, I) + L_mask + a light KL term (Text2Layer, section 4.1), each term as in `losses`."""
+    """L = L_img(F, B, I) + L_mask + a light KL term (Text2Layer, section 4.1), each term as in `losses`.
 
-    def __init__(self, model: CompositionAutoencoder, discriminator: nn.Module, features: nn.Module):
+    For comparisons: without composed, I is left out; without mask_terms a mask is a picture like F and B (a plain
+    autoencoder's loss).
+    """
+
+    def __init__(self, model: Any, discriminator: nn.Module, features: nn.Module, composed: bool = True,
+                 mask_terms: bool = True):
         self.model, self.discriminator, self.features = model, discriminator, features
+        self.composed, self.mask_terms = composed, mask_terms
 
     def generator(self, layers: Layers, adversarial: bool) -> Step:
         """The autoencoder's loss for layers in 0..1; the adversarial term starts late, as in SD's schedule."""
@@ -112,15 +119,15 @@ class AutoencoderObjective:
         z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
         found, image = unstack(self.model.decode(z).float() / 2 + 0.5)
         composed = layers.composite()
-        fake = torch.cat([found.foregrounds.flatten(0, 1), found.background, image])
-        real = torch.cat([layers.foregrounds.flatten(0, 1), layers.background, composed])
+        fake, real = self._pictures(found, image), self._pictures(layers, composed)
         # the paper adds up F, B and I: the mean over all pictures, times their number
         pictures = len(fake) / len(image)
         perceptual = losses.perceptual_loss(self.features, fake, real)
         reconstruction = pictures * (losses.l1_loss(fake, real) + PERCEPTUAL_WEIGHT * perceptual)
-        by_masks = Layers(layers.foregrounds, layers.background, found.masks).composite()
-        reconstruction = reconstruction + losses.mask_loss(found.masks.flatten(0, 1), layers.masks.flatten(0, 1),
-                                                           by_masks, composed)
+        if self.mask_terms:
+            by_masks = Layers(layers.foregrounds, layers.background, found.masks).composite()
+            reconstruction = reconstruction + losses.mask_loss(found.masks.flatten(0, 1), layers.masks.flatten(0, 1),
+                                                               by_masks, composed)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         loss = reconstruction + KL_WEIGHT * kl
         if adversarial:
@@ -128,6 +135,15 @@ class AutoencoderObjective:
             term = losses.adversarial_loss(self.discriminator(fake))
             loss = loss + losses.adaptive_weight(reconstruction, term, self.model.last_layers()) * term
         return Step(loss, reconstruction, kl, found, image, real, fake.detach())
+
+    def _pictures(self, layers: Layers, image: Tensor) -> Tensor:
+        """What L_img compares, [N, 3, H, W]."""
+        pictures = [layers.foregrounds.flatten(0, 1), layers.background]
+        if self.composed:
+            pictures.append(image)
+        if not self.mask_terms:
+            pictures.append(layers.masks.flatten(0, 1).expand(-1, 3, -1, -1))
+        return torch.cat(pictures)
 
     def critic(self, step: Step) -> Tensor:
         """The discriminator's loss on the same pictures."""
@@ -149,6 +165,26 @@ def reconstruction_figures(layers: Layers, found: Layers, image: Tensor) -> dict
         "mask_iou": overlap(found.masks.flatten(0, 1), layers.masks.flatten(0, 1)).mean().item(),
         "formula_head_difference": (clean.composite() - image.clamp(0, 1)).abs().mean().item(),
     }
+
+
+@torch.no_grad()
+def latent_maps(model: CompositionAutoencoder, batches: list[Layers], mean: Tensor, std: Tensor) -> dict[str, Any]:
+    """The linear maps from normalised latents that fit best, as the file keeps them: to the composed image's colours in
+    -1..1, for the host's live preview, and to each foreground's mask in 0..1, for Self-Mask Guidance.
+
+    mean and std [C]. Returns rgb_factors [C][3], rgb_bias [3], mask_factors [C][N], mask_bias [N].
+    """
+    inputs, wanted = [], []
+    for layers in batches:
+        z = (encode(model, layers) - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+        targets = torch.cat([layers.composite() * 2 - 1, layers.masks.flatten(1, 2)], dim=1)
+        inputs.append(torch.cat([z, torch.ones_like(z[:, :1])], dim=1))
+        wanted.append(functional.adaptive_avg_pool2d(targets, (z.shape[-2], z.shape[-1])))
+    x, y = (torch.cat(parts).movedim(1, -1).flatten(0, 2).cpu().double() for parts in (inputs, wanted))
+    solution = torch.linalg.lstsq(x, y, driver="gelsd").solution  # the one that bears channels that depend on each other
+    factors, bias = solution[:-1], solution[-1]
+    return {"rgb_factors": factors[:, :3].tolist(), "rgb_bias": bias[:3].tolist(),
+            "mask_factors": factors[:, 3:].tolist(), "mask_bias": bias[3:].tolist()}
 
 
 def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -207,7 +243,7 @@ class ScenePool:
         self.filled = min(self.cursor, len(self.latents))
 
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random scenes: latents [count, C, h, w], not normalised, and prompts' rows [count, 77]."""
+        """Random scenes: latents [count, C, h, w], not normalised, and prompts' rows [count, LENGTH]."""
         index = torch.randint(self.filled, (count,), device=self.latents.device)
         return self.latents[index].float(), self.rows[index].long()
 
@@ -221,7 +257,7 @@ class Text2Layer(nn.Module):
         self.text: Any = text
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, 77] -> tokens [N, 77, dim], as the host's CLIP gives them."""
+        """Rows [N, LENGTH] -> tokens [N, LENGTH, dim], as the host's CLIP gives them."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int = 1) -> Tensor:
@@ -231,7 +267,7 @@ class Text2Layer(nn.Module):
 
 def text2layer_loss(model: Text2Layer, x0: Tensor, rows: Tensor, empty: Tensor, alphas: Tensor,
                     prediction: str) -> Tensor:
-    """The ordinary denoising loss on normalised latents [B, C, h, w]; rows [B, 77]; one prompt in ten is dropped."""
+    """The ordinary denoising loss on normalised latents [B, C, h, w]; rows [B, LENGTH]; one prompt in ten is dropped."""
     dropped = torch.rand(len(rows), 1, device=rows.device) < PROMPTS_DROPPED
     context = model.encode(torch.where(dropped, empty[None], rows))
     timestep = torch.randint(diffusion.TIMESTEPS, (len(x0),), device=x0.device)

@@ -1,5 +1,6 @@
-"""Self-Mask Guidance as a patch of the host's sampling."""
+"""Guidance by masks and by given layers, as patches of the host's sampling."""
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.samplers
@@ -7,12 +8,18 @@ import torch
 from torch import Tensor
 
 from ...layerdiff_core import guidance
+from ...layerdiff_core.autoencoder import Layers
+from ...layerdiff_core.keep import keep_known
+from .latent import StackedLatent
 from .model import LAYERS_KEY, layered
+from .text2layer import foregrounds_of
 
 
 def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
     """The latents of a black and of a white mask, as the model sees them: two vectors [C]."""
     single = layered(model).latent_format.single
+    if foregrounds_of(vae):
+        raise ValueError("The VAE is of a Text2Layer model, and the MODEL is a LayerDiff one. Connect the VAE of the same model.")
     side = 8 * vae.spacial_compression_encode()
     ends = []
     for grey in (0.0, 1.0):
@@ -25,23 +32,21 @@ def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
 
 
 def self_mask_guidance(model: Any, vae: Any, scale: float, blur_sigma: float, start: float, end: float) -> Any:
-    """A copy of a layered MODEL that samples with Self-Mask Guidance.
+    """A copy of a layered MODEL, of either family, that samples with Self-Mask Guidance.
 
     scale 0 changes nothing; blur_sigma in latent pixels; start and end: the part of sampling, 0 its start and 1 its
     end, in which it steers. One prediction more a step there.
     """
-    black, white = mask_ends(model, vae)
-    sampling = layered(model).model_sampling
-    highest, lowest = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    degrade = (stacked_degrader if latent_of(model) else layered_degrader)(model, vae, blur_sigma)
+    steers = steering_range(model, start, end)
 
     def steer(args: dict[str, Any]) -> Tensor:
         x0, sigma = args["denoised"], args["sigma"]
-        if scale == 0 or not lowest <= float(sigma[0]) <= highest:
+        if scale == 0 or not steers(sigma):
             return x0
         # Without a guidance pass (BasicGuider) the prompt itself takes the place of no prompt.
         conds = args["uncond"] or args["cond"]
-        coverage = guidance.coverage_of_latent(x0.chunk(2, dim=1)[1], black, white)
-        degraded = guidance.degrade(x0, guidance.guided_region(coverage, conds[0][LAYERS_KEY]), blur_sigma)
+        degraded = degrade(x0, conds)
         noised = degraded + args["input"] - x0
         (predicted,) = comfy.samplers.calc_cond_batch(args["model"], [conds], noised, sigma, args["model_options"])
         return x0 + scale * (degraded - predicted)
@@ -49,3 +54,87 @@ def self_mask_guidance(model: Any, vae: Any, scale: float, blur_sigma: float, st
     patched = model.clone()
     patched.set_model_sampler_post_cfg_function(steer, disable_cfg1_optimization=True)
     return patched
+
+
+Degrader = Callable[[Tensor, list[dict[str, Any]]], Tensor]
+
+
+def layered_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
+    """Blurs each layer's picture where its own mask latent says that it has to be good."""
+    black, white = mask_ends(model, vae)
+
+    def degrade(x0: Tensor, conds: list[dict[str, Any]]) -> Tensor:
+        coverage = guidance.coverage_of_latent(x0.chunk(2, dim=1)[1], black, white)
+        return guidance.degrade(x0, guidance.guided_region(coverage, conds[0][LAYERS_KEY]), blur_sigma)
+
+    return degrade
+
+
+def stacked_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
+    """Blurs a Text2Layer latent where any foreground is, by the projection to the masks that its file holds."""
+    latent = stacked(model, vae)
+
+    def degrade(x0: Tensor, conds: list[dict[str, Any]]) -> Tensor:
+        region = guidance.union_of_masks(x0, latent.mask_factors, latent.mask_bias)
+        return guidance.blur_inside(x0, region, blur_sigma)
+
+    return degrade
+
+
+def keep_layers(model: Any, vae: Any, known: Layers, keep: str, start: float, end: float) -> Any:
+    """A copy of a Text2Layer MODEL that draws the other layers to given ones.
+
+    known: layers of one scene, 0..1, padded to what the VAE encodes, of which `keep` ("background" or "foregrounds") are
+    kept in every scene that is drawn. start and end as in `self_mask_guidance`. A decode and two encodes more a step.
+    """
+    latent, network = stacked(model, vae), vae.first_stage_model
+    steers = steering_range(model, start, end)
+    size = known.background.shape[-2:]
+
+    def decode(z: Tensor) -> Tensor:
+        return network.decode(z.to(vae.vae_dtype), all_layers=True).float()
+
+    def encode(x: Tensor) -> Tensor:
+        return network.encode(x.to(vae.vae_dtype)).float()
+
+    def steer(args: dict[str, Any]) -> Tensor:
+        x0 = args["denoised"]
+        drawn = tuple(side * vae.spacial_compression_encode() for side in x0.shape[-2:])
+        if drawn != tuple(size):
+            raise ValueError(f"The layers to keep fill {size[1]} x {size[0]} pixels, rounded up as the model needs it, and the "
+                             f"latent is for {drawn[1]} x {drawn[0]}. Give Empty Layered Latent the size of their canvas.")
+        if not steers(args["sigma"]):
+            return x0
+        z = latent.process_out(x0.float()).to(vae.device)
+        return latent.process_in(z + keep_known(decode, encode, z, known.to(vae.device), keep)).to(x0)
+
+    patched = model.clone()
+    patched.set_model_sampler_post_cfg_function(steer)
+    patched.set_additional_models("layerdiff_keep", [vae.patcher])  # the host loads the VAE beside the model
+    return patched
+
+
+def steering_range(model: Any, start: float, end: float) -> Callable[[Tensor], bool]:
+    """Whether a sigma lies in a part of sampling, 0 its start and 1 its end."""
+    sampling = model.get_model_object("model_sampling")
+    highest, lowest = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    return lambda sigma: lowest <= float(sigma[0]) <= highest
+
+
+def latent_of(model: Any) -> StackedLatent | None:
+    """The latent format of a Text2Layer MODEL; None for every other one."""
+    latent = getattr(getattr(model, "model", None), "latent_format", None)
+    return latent if isinstance(latent, StackedLatent) else None
+
+
+def stacked(model: Any, vae: Any) -> StackedLatent:
+    """The latent format of a Text2Layer MODEL. ValueError for another MODEL, and for a VAE that is not of the same model."""
+    latent = latent_of(model)
+    if latent is None:
+        raise ValueError("This MODEL is not of the Text2Layer family. Load one with Load Layered Model; with a LayerDiff model "
+                         "use Free Layers to keep some of them.")
+    channels = vae.latent_channels if foregrounds_of(vae) else 0
+    if (foregrounds_of(vae), channels) != (latent.foregrounds, latent.latent_channels):
+        raise ValueError(f"The VAE does not belong to this Text2Layer MODEL, which needs one of {latent.latent_channels} "
+                         f"channels for {latent.foregrounds} in front of a background. Connect the VAE of the same model.")
+    return latent

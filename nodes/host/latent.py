@@ -29,8 +29,8 @@ class MeasuredLatent(latent_formats.LatentFormat):
 
     def __init__(self, facts: dict):
         self.latent_channels = facts["channels"]
-        self.mean = torch.tensor(facts["mean"]).view(1, -1, 1, 1)
-        self.std = torch.tensor(facts["std"]).view(1, -1, 1, 1)
+        self.mean = torch.tensor(facts["mean"]).view(1, self.latent_channels, 1, 1)
+        self.std = torch.tensor(facts["std"]).view(1, self.latent_channels, 1, 1)
         self.latent_rgb_factors = facts["rgb_factors"]
         self.latent_rgb_factors_bias = facts["rgb_bias"]
 
@@ -39,6 +39,17 @@ class MeasuredLatent(latent_formats.LatentFormat):
 
     def process_out(self, latent: Tensor) -> Tensor:
         return latent * self.std.to(latent) + self.mean.to(latent)
+
+
+class StackedLatent(MeasuredLatent):
+    """The latent format of Text2Layer: one latent holds all layers of a scene. Linear maps from it to the foregrounds'
+    masks, measured like the ones to the preview's colours, are kept in the file: factors [C, N] and bias [N]."""
+
+    def __init__(self, facts: dict, foregrounds: int):
+        super().__init__(facts)
+        self.foregrounds = foregrounds
+        self.mask_factors = torch.tensor(facts["mask_factors"]).view(self.latent_channels, foregrounds)
+        self.mask_bias = torch.tensor(facts["mask_bias"]).view(foregrounds)
 
 
 def preview_grid(x0: Tensor) -> Tensor:

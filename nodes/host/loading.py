@@ -15,13 +15,14 @@ import comfy.supported_models
 import comfy.supported_models_base
 import folder_paths
 import torch
+from comfy.ldm.models.autoencoder import AutoencoderKL
 from torch import Tensor
 
 from ...layerdiff_core import checkpoint
 from ...layerdiff_core.enhancer import PromptEnhancer
 from ...layerdiff_core.training.text import full_embedding
 from . import networks
-from .latent import MeasuredLatent
+from .latent import MeasuredLatent, StackedLatent
 from .model import LayeredModel, copy_patches, make_config, patcher_for
 from .unet import LayerCollaborativeUNet, is_added
 
@@ -29,11 +30,13 @@ PREDICTIONS = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.Mode
 CLIP_VOCABULARY = 49408
 EMBEDDING = "text_model.embeddings.token_embedding.weight"
 TOKEN_IDS = "token_ids"
+STAND_IN: dict[str, Any] = {"embed_dim": 1, "ddconfig": {
+    "double_z": True, "resolution": 8, "in_channels": 3, "out_ch": 3, "z_channels": 1, "ch": 32, "ch_mult": [1],
+    "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}}
 
 
-def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer]:
-    """Read a complete layered model. Returns MODEL, CLIP, VAE and the enhancer; ValueError for any other file."""
-    header = checkpoint.read_header(path, family="layerdiff", kind="complete")
+def load_complete(path: Path, header: checkpoint.Header) -> tuple[Any, Any, Any, PromptEnhancer]:
+    """Read a complete LayerDiff model. Returns MODEL, CLIP, VAE and the enhancer; ValueError where it is not sound."""
     parts = checkpoint.read_tensors(path, header)
     architecture = header.architecture
     with damage_explained(path.name):
@@ -56,16 +59,19 @@ def damage_explained(name: str) -> Iterator[None]:
 def build_model(name: str, header: checkpoint.Header, tensors: dict[str, Tensor]) -> Any:
     """The MODEL of a complete file."""
     architecture = header.architecture
-    size = sum(tensor.numel() for tensor in tensors.values())
-    load_device = comfy.model_management.get_torch_device()
-    dtype = comfy.model_management.unet_dtype(model_params=size, supported_dtypes=[torch.float16, torch.bfloat16, torch.float32])
-    manual_cast = comfy.model_management.unet_manual_cast(dtype, load_device)
-    config = make_config(architecture["unet"], MeasuredLatent(architecture["latent"]), dtype, manual_cast)
+    config = make_config(architecture["unet"], MeasuredLatent(architecture["latent"]), *unet_types(tensors))
     model = LayeredModel(config, PREDICTIONS[architecture["prediction"]], header.layers,
                          comfy.model_management.unet_offload_device())
     checkpoint.check_tensors(f"{name}, UNet", tensors, shapes(model.diffusion_model))
     model.diffusion_model.load_state_dict(tensors)
     return patcher_for(model)
+
+
+def unet_types(tensors: dict[str, Tensor]) -> tuple[torch.dtype, torch.dtype | None]:
+    """The type in which the host keeps a UNet of these weights, and the one that it computes in where that differs."""
+    size = sum(tensor.numel() for tensor in tensors.values())
+    dtype = comfy.model_management.unet_dtype(model_params=size, supported_dtypes=[torch.float16, torch.bfloat16, torch.float32])
+    return dtype, comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device())
 
 
 def build_clip(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
@@ -86,15 +92,20 @@ def build_clip(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any
 
 
 def build_vae(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
-    """The VAE of a complete file: the host's, with the starter's network over patches in its place."""
+    """The VAE of a complete file: the host's, around the starter's network over patches."""
     network = networks.autoencoder(architecture)
     checkpoint.check_tensors(f"{name}, VAE", tensors, shapes(network))
-    vae = comfy.sd.VAE(sd=tensors, config=networks.vae_config(architecture))
     network.load_state_dict(tensors)
+    return host_vae(network, architecture["latent"]["channels"])
+
+
+def host_vae(network: torch.nn.Module, channels: int) -> Any:
+    """The host's VAE around a network of ours. The host builds one of its own kinds only, so it gets a tiny one first."""
+    vae = comfy.sd.VAE(sd=AutoencoderKL(**STAND_IN).state_dict(), config={"params": STAND_IN})
     vae.first_stage_model = network.eval().requires_grad_(False).to(vae.vae_dtype)
     vae.patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=vae.device,
                                                        offload_device=comfy.model_management.vae_offload_device())
-    vae.latent_channels = architecture["latent"]["channels"]
+    vae.size, vae.latent_channels = comfy.model_management.module_size(network), channels
     return vae
 
 
@@ -137,7 +148,7 @@ def layered_base(base: Any, layers_trained: int = 0) -> LayeredModel:
     """A layered model with the weights of an SD 1.5 MODEL and nothing added yet that was trained."""
     old = base.model
     if type(old) is not comfy.model_base.BaseModel or not isinstance(old.model_config, comfy.supported_models.SD15) \
-            or old.model_config.unet_config["in_channels"] != 4:
+            or isinstance(old.latent_format, StackedLatent) or old.model_config.unet_config["in_channels"] != 4:
         raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, and this one is {type(old).__name__} of "
                          f"{type(old.model_config).__name__} (an inpainting model, another family, or already "
                          "layered). Load an SD 1.5 checkpoint.")

@@ -6,9 +6,11 @@ import comfy.ops
 import torch
 from comfy.clip_model import CLIPLayer, CLIPTextModel
 from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from ...layerdiff_core.autoencoder import CompositionAutoencoder
 from .unet import LayerCollaborativeUNet
 
 PLAIN = comfy.ops.disable_weight_init
@@ -47,18 +49,16 @@ class PatchAutoencoder(AutoencoderKL):
         return pixel_shuffle(super().decode(z), self.patch)
 
 
-def vae_config(architecture: dict) -> dict:
-    """What comfy.sd.VAE takes as the config of that network without its patches."""
-    network = architecture["vae"]
-    channels, pixels = architecture["latent"]["channels"], 3 * network["patch"] ** 2
-    return {"params": {"embed_dim": channels, "ddconfig": {**network["ddconfig"], "in_channels": pixels,
-                                                           "out_ch": pixels, "z_channels": channels}}}
-
-
 def autoencoder(architecture: dict) -> PatchAutoencoder:
     """The starter's VAE network."""
     return PatchAutoencoder(architecture["vae"]["patch"], architecture["latent"]["channels"],
                             architecture["vae"]["ddconfig"])
+
+
+def composition_autoencoder(architecture: dict, kind: type = CompositionAutoencoder) -> Any:
+    """CaT2I-AE of a Text2Layer architecture, of the host's encoder and decoder; its weights are not initialised."""
+    config = {**architecture["vae"]["ddconfig"], "z_channels": architecture["latent"]["channels"]}
+    return kind(Encoder, Decoder, config, architecture["foregrounds"], architecture["vae"]["patch"], PLAIN)
 
 
 class TrainableCLIPLayer(CLIPLayer):

@@ -7,7 +7,7 @@ from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransforme
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
-from ...layerdiff_core.attention import InterLayerAttention
+from ...layerdiff_core.attention import InterLayerAttention, index_features
 
 
 class LayerCollaborativeBlock(BasicTransformerBlock):
@@ -23,7 +23,7 @@ class LayerCollaborativeBlock(BasicTransformerBlock):
 
     def forward(self, x: Tensor, context: Tensor | None = None, transformer_options: dict = {}) -> Tensor:  # noqa: B006
         x = super().forward(x, context=context, transformer_options=transformer_options)
-        return x + self.inter_layer(x, transformer_options["layers"])
+        return x + self.inter_layer(x, transformer_options["layer_index"])
 
 
 class LayeredHead(nn.Sequential):
@@ -83,7 +83,8 @@ class LayerCollaborativeUNet(UNetModel):
 
         patches = dict(transformer_options.get("patches", {}))
         patches["input_block_patch"] = [add_mask_features, *patches.get("input_block_patch", [])]
-        options = {**transformer_options, "patches": patches, "layers": layers}
+        index = index_features(layers, x.device, x.dtype)
+        options = {**transformer_options, "patches": patches, "layer_index": index}
         return super().forward(picture, timesteps, context, y, control, options, **kwargs)
 
 

@@ -1,10 +1,20 @@
-"""A small layered graph in the API's format, over a model of random weights, and changes to it."""
+"""Small layered graphs in the API's format, over models of random weights, changes to them, and how bad ones must fail."""
 
 import copy
 from typing import Any
 
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tools.client import NodeFailed, PromptRefused
+from tools.host import Server
+
 Graph = dict[str, dict[str, Any]]
 STARTER = "random.safetensors"
+STACKED = "random_text2layer.safetensors"
+BIG = 999_999_999_999
 
 
 def layered(model: str = STARTER) -> Graph:
@@ -21,6 +31,16 @@ def layered(model: str = STARTER) -> Graph:
     }
 
 
+def stacked(model: str = STACKED) -> Graph:
+    """The same over a Text2Layer model of one foreground."""
+    graph = layered(model)
+    graph["2"] = node("CLIPTextEncode", clip=["1", 1], text="a fox with a green meadow")
+    graph["9"] = node("CLIPTextEncode", clip=["1", 1], text="")
+    graph["4"]["inputs"] |= {"positive": ["2", 0], "negative": ["9", 0], "sampler_name": "ddim"}
+    graph["3"]["inputs"]["layers"], graph["5"]["inputs"]["names"] = 2, "meadow\nfox"
+    return graph
+
+
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
@@ -35,3 +55,37 @@ def changed(graph: Graph, changes: dict[str, Any]) -> Graph:
         else:
             graph[number] = value
     return graph
+
+
+def number(value: int) -> dict[str, Any]:
+    """A number over a link, which the host does not compare with the input's limits."""
+    return {"8": node("PrimitiveInt", value=value)}
+
+
+def load(latent: str) -> dict[str, Any]:
+    """One of the latents that `write_latents` wrote."""
+    return {"7": node("LoadLatent", latent=f"{latent}.latent")}
+
+
+def save(prefix: str) -> dict[str, Any]:
+    """The layers saved under a name."""
+    return {"7": node("LayerDiffSaveLayers", layers=["5", 0], filename_prefix=prefix, colour_space="display")}
+
+
+def write_latents(server: Server, latents: dict[str, Tensor]) -> None:
+    """Put latents where the host's Load Latent finds them."""
+    for name, latent in latents.items():
+        save_file({"latent_tensor": latent, "latent_format_version_0": torch.zeros(0)}, server.data / "input" / f"{name}.latent")
+
+
+def refuse(server: Server, graph: dict, number: str, words: str) -> None:
+    """Run a graph that must fail at this node with these words, whether the host or the pack sees it."""
+    with pytest.raises((NodeFailed, PromptRefused), match=f"(?s){words}") as caught:
+        server.client.run(graph)
+    if isinstance(caught.value, NodeFailed):
+        assert caught.value.node == number
+        assert caught.value.kind in ("ValueError", "Exception"), caught.value.kind
+        assert len(caught.value.message) < 900
+    else:
+        assert number in caught.value.errors["node_errors"]
+    assert server.is_alive()

@@ -12,11 +12,8 @@ from safetensors.torch import save_file
 
 from layerdiff_core import checkpoint
 from tests import models
-from tests.api.graphs import STARTER, changed, layered, node
-from tools.client import NodeFailed, PromptRefused
+from tests.api.graphs import BIG, STARTER, changed, layered, load, node, number, refuse, save, write_latents
 from tools.host import Server
-
-BIG = 999_999_999_999
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +40,8 @@ def files(pack: ModuleType, server: Server, served_models: Path) -> Path:
     for name, fact in {"version": {"version": "9"}, "unreadable": {"architecture": "{"}, "uncounted": {"layers": "many"}}.items():
         with safe_open(served_models / STARTER, "pt") as file:
             save_file({"unet.a": torch.zeros(1)}, served_models / f"{name}.safetensors", metadata={**file.metadata(), **fact})
-    for name, latent in {"nan": torch.full((3, 16, 8, 8), float("nan")), "plain": torch.rand(3, 4, 8, 8),
-                         "flat": torch.rand(3, 16)}.items():
-        save_file({"latent_tensor": latent, "latent_format_version_0": torch.zeros(0)}, server.data / "input" / f"{name}.latent")
+    write_latents(server, {"nan": torch.full((3, 16, 8, 8), float("nan")), "plain": torch.rand(3, 4, 8, 8),
+                           "flat": torch.rand(3, 16)})
     return served_models
 
 
@@ -79,7 +75,7 @@ FILES = {
     "empty": "cannot be read as a safetensors file", "text": "cannot be read as a safetensors file",
     "truncated": "cannot be read as a safetensors file", "foreign": "not a layered model",
     "version": "format version 9, and this pack reads 1", "unreadable": "incomplete or damaged",
-    "uncounted": "incomplete or damaged.*many", "family": "text2layer model, and a layerdiff model was expected",
+    "uncounted": "incomplete or damaged.*many", "family": "'enhancer.* does not belong into a text2layer file",
     "strange_family": "family 'omni'", "adapter": "kind 'adapter', and 'complete' was expected.*Apply LayerDiff Adapter",
     "missing": "missing: out.0.bias, .*and 1 more", "missing_words": "lacks text.token_ids",
     "strange_words": "no tokens of CLIP", "extra": "not expected: decoder.surprise",
@@ -88,19 +84,6 @@ FILES = {
     "no_unet": "no model can be built", "absurd_architecture": "no model can be built",
     "wide_text": "text encoder does not fit its architecture", "no_prediction": "no model can be built.*'x'",
 }
-
-
-def refuse(server: Server, graph: dict, number: str, words: str) -> None:
-    """Run a graph that must fail at this node with these words, whether the host or the pack sees it."""
-    with pytest.raises((NodeFailed, PromptRefused), match=f"(?s){words}") as caught:
-        server.client.run(graph)
-    if isinstance(caught.value, NodeFailed):
-        assert caught.value.node == number
-        assert caught.value.kind in ("ValueError", "Exception"), caught.value.kind
-        assert len(caught.value.message) < 900
-    else:
-        assert number in caught.value.errors["node_errors"]
-    assert server.is_alive()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -115,15 +98,6 @@ def create(name: str) -> dict[str, Any]:
     return {"7": node("LayerDiffCreateAdapter", model=["1", 0], name=name, seed=0)}
 
 
-def number(value: int) -> dict[str, Any]:
-    """A number over a link, which the host does not compare with the input's limits."""
-    return {"8": node("PrimitiveInt", value=value)}
-
-
-def load(latent: str) -> dict[str, Any]:
-    return {"7": node("LoadLatent", latent=f"{latent}.latent")}
-
-
 def free(text: str) -> dict[str, Any]:
     return {"7": node("LayerDiffFreeLayers", samples=["3", 0], free=text), "4.latent_image": ["7", 0]}
 
@@ -132,10 +106,6 @@ SMG = node("LayerDiffSelfMaskGuidance", model=["1", 0], vae=["7", 2], smg_scale=
 OTHER = {"7": node("LayerDiffLoadModel", model_name="other.safetensors")}
 SET = {"layers": ["5", 0], "layer": 0, "name": "", "position": -1, "opacity": 1.0, "blend_mode": "normal", "visible": True,
        "right": 0, "down": 0, "scale": 1.0, "rotation": 0.0}
-
-
-def save(prefix: str) -> dict[str, Any]:
-    return {"7": node("LayerDiffSaveLayers", layers=["5", 0], filename_prefix=prefix, colour_space="display")}
 
 
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {

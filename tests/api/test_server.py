@@ -17,8 +17,9 @@ PLAIN = {
 NODES = {
     "LayerDiffLoadModel", "LayerDiffApplyAdapter", "LayerDiffEncodePrompts", "LayerDiffStackConditioning",
     "LayerDiffEmptyLatent", "LayerDiffEncodeLayers", "LayerDiffFreeLayers", "LayerDiffSelfMaskGuidance",
-    "LayerDiffSMGKSampler", "LayerDiffDecodeLayers", "LayerDiffSetLayer", "LayerDiffCompositeLayers",
-    "LayerDiffPreviewLayers", "LayerDiffSaveLayers", "LayerDiffCreateAdapter",
+    "LayerDiffSMGKSampler", "LayerDiffKeepLayers", "LayerDiffDecodeLayers", "LayerDiffSetLayer", "LayerDiffCompositeLayers",
+    "LayerDiffHealSeams",
+    "LayerDiffPreviewLayers", "LayerDiffSaveLayers", "LayerDiffExportLayers", "LayerDiffImportLayers", "LayerDiffCreateAdapter",
 }
 
 

@@ -52,6 +52,7 @@ def facts(**changes: Any) -> dict[str, str]:
     ({"layers": "many"}, "incomplete or damaged.*many"),
     ({"family": "omni"}, "family 'omni'"),
     ({"kind": "half"}, "kind 'half'"),
+    ({"family": "text2layer", "kind": "adapter"}, "family 'text2layer' and kind 'adapter'; known are"),
     ({"family": "text2layer"}, "text2layer model, and a layerdiff model was expected"),
     ({"kind": "adapter"}, "kind 'adapter', and 'complete' was expected.*Apply LayerDiff Adapter"),
 ])
@@ -79,6 +80,11 @@ def test_truncated(path: Path, part: float) -> None:
 def test_a_part_that_does_not_belong(path: Path) -> None:
     with pytest.raises(ValueError, match="holds 'text.token_ids', which does not belong.*'adapter'"):
         read_tensors(path, replace(HEADER, kind="adapter"))
+
+
+def test_a_text2layer_file_has_no_enhancer(path: Path) -> None:
+    with pytest.raises(ValueError, match="'enhancer.gate', which does not belong into a text2layer file"):
+        read_tensors(path, replace(HEADER, family="text2layer"))
 
 
 def test_every_problem_with_tensors_is_named() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, holds_held_out
 from layerdiff_core.evaluation import renders
-from layerdiff_core.evaluation.evaluator import CROP, GREY, Evaluator, framed, overlap
+from layerdiff_core.evaluation.evaluator import CROP, GREY, Evaluator, framed, outline_window, overlap
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
@@ -43,8 +43,8 @@ class Colours(nn.Module):
     def place_logits(self, picture: Tensor) -> Tensor:
         return nn.functional.one_hot((picture[:, 1].mean((1, 2)) * 10).round().long(), len(PLACES)).float()
 
-    def outline_logits(self, picture: Tensor) -> Tensor:
-        return (picture[:, 2:] - 0.5) * 100
+    def outline_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
+        return (outline_window(picture[:, 2:], coverage) - 0.5) * 100
 
 
 def painted(thing: int = 0, place: int = 0, outline: Tensor | None = None) -> Tensor:
@@ -81,22 +81,24 @@ def test_verdicts_count_what_was_seen(judge: Judge) -> None:
     mask, half = square(0, 0, 40, 40), square(0, 0, 20, 40)
     own = torch.cat([painted(place=1), painted(outline=mask), painted(outline=half),
                      painted(place=2), painted(outline=mask), painted(outline=mask)])
-    pictures = torch.cat([painted(place=1), painted(3), painted(4), painted(place=2), painted(6), painted(6)])
+    pictures = torch.cat([painted(place=1), painted(3, outline=mask), painted(4, outline=mask),
+                          painted(place=2), painted(6, outline=half), painted(6, outline=mask)])
     full, empty = torch.ones_like(mask), mask * 0.4
     coverage = torch.cat([full, mask, mask, full, mask, empty])
     found = judge_scenes(judge, wanted, Drawn(3, own, pictures, coverage, pictures[::3]))
     assert [verdict.place for verdict in found] == ["beach", "sea"]
     assert [verdict.things for verdict in found] == [["thing3", "thing4"], ["thing6", None]]
-    assert found[0].agreements == pytest.approx([1, 0.5]) and found[1].agreements == pytest.approx([1, 0])
+    assert found[0].agreements == pytest.approx([1, 1]) and found[1].agreements == pytest.approx([0.5, 0])
+    assert found[0].agreements_alone == pytest.approx([1, 0.5]) and found[1].agreements_alone == pytest.approx([1, 0])
     assert figures(judge, {3: found}) == {"layer_prompt_accuracy": {"3": 0.5}, "background_accuracy": {"3": 0.5},
-                                          "mask_agreement": {"3": 0.625}}
+                                          "mask_agreement": {"3": 0.625}, "mask_agreement_alone": {"3": 0.625}}
     assert worst_objects(judge, found) == {"thing5": {"accuracy": 0.0, "asked": 1, "seen_instead": "thing6"},
                                            "thing6": {"accuracy": 0.0, "asked": 1, "seen_instead": "nothing"}}
 
 
 def test_worst_objects_come_worst_first(judge: Judge) -> None:
     seen = ["thing1", "thing2", "thing2", "thing1", "thing3"]
-    verdicts = [Verdict(request("beach", thing), "beach", [name], [1.0]) for thing, name in zip([1, 1, 1, 2, 3], seen)]
+    verdicts = [Verdict(request("beach", thing), "beach", [name], [1.0], [1.0]) for thing, name in zip([1, 1, 1, 2, 3], seen)]
     assert {name: facts["accuracy"] for name, facts in worst_objects(judge, verdicts).items()} == {
         "thing2": 0.0, "thing1": 0.3333}
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from layerdiff_core.guidance import coverage_of_latent, degrade, guided_region
+from layerdiff_core.guidance import blur_inside, coverage_of_latent, degrade, guided_region, union_of_masks
 
 BLACK, WHITE = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([-1.0, 0.0, 2.0])
 
@@ -53,3 +53,22 @@ def test_the_picture_is_blurred_inside_the_region_alone() -> None:
     assert blurred[:, :3][inside].std() < 0.6 * x0[:, :3][inside].std()
     flat = torch.full((1, 6, 16, 16), 0.7)
     assert torch.allclose(degrade(flat, torch.ones(1, 1, 16, 16), 1.5), flat, atol=1e-6)
+
+
+def test_a_stacked_latent_tells_where_any_foreground_is() -> None:
+    factors, bias = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]]), torch.tensor([0.0, 0.5])
+    x0 = torch.zeros(1, 3, 1, 4)
+    x0[0, 0, 0] = torch.tensor([0.0, 0.8, 0.0, 5.0])  # the first mask is 0, 0.8, 0, 5
+    x0[0, 1, 0] = torch.tensor([-1.0, -1.0, 0.0, -9.0])  # the second 0, 0, 0.5, -4
+    x0[0, 2] = 100.0  # a channel that says nothing of masks
+    assert torch.allclose(union_of_masks(x0, factors, bias), torch.tensor([[[[0.0, 0.8, 0.5, 1.0]]]]))
+
+
+def test_a_stacked_latent_is_blurred_in_all_channels_inside_alone() -> None:
+    torch.manual_seed(0)
+    x0, region = torch.randn(1, 5, 16, 16), torch.zeros(1, 1, 16, 16)
+    region[..., 4:12, 4:12] = 1
+    blurred = blur_inside(x0, region, 1.5)
+    inside = region.expand_as(x0) > 0
+    assert torch.equal(blurred[~inside], x0[~inside])
+    assert blurred[inside].std() < 0.7 * x0[inside].std()

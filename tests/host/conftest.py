@@ -11,6 +11,7 @@ import torch
 from tests import models
 
 STARTER = "random_starter.safetensors"
+STACKED = "random_text2layer.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,20 @@ def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def starter(pack: ModuleType, model_folder: Path) -> SimpleNamespace:
     """A complete model of random weights, through the loader node: model, clip, vae, enhancer."""
     models.write_starter(pack, model_folder / STARTER)
+    return load(pack, STARTER)
+
+
+@pytest.fixture(scope="session", params=[1, 2], ids=["one foreground", "two foregrounds"])
+def text2layer(pack: ModuleType, model_folder: Path, request: pytest.FixtureRequest) -> SimpleNamespace:
+    """A complete Text2Layer model of random weights for so many foregrounds, through the same loader node."""
+    models.write_text2layer(pack, model_folder / f"{request.param}_{STACKED}", request.param)
+    loaded = load(pack, f"{request.param}_{STACKED}")
+    loaded.foregrounds = request.param
+    return loaded
+
+
+def load(pack: ModuleType, name: str) -> SimpleNamespace:
+    """What the loader node makes of a file."""
     with torch.inference_mode():
-        loaded: Any = pack.nodes.load.LayerDiffLoadModel.execute(STARTER).args
+        loaded: Any = pack.nodes.load.LayerDiffLoadModel.execute(name).args
     return SimpleNamespace(**dict(zip(("model", "clip", "vae", "enhancer"), loaded)))

@@ -243,8 +243,11 @@ class TestRefused:
             self.apply(pack, base, "random_starter.safetensors")
         with pytest.raises(ValueError, match="kind 'adapter', and 'complete' was expected.*Apply LayerDiff Adapter"):
             pack.nodes.load.LayerDiffLoadModel.execute(fresh)
-        with pytest.raises(ValueError, match="text2layer model, and a layerdiff model was expected"):
+        with pytest.raises(ValueError, match="family 'text2layer' and kind 'adapter'; known are layerdiff complete"):
             self.apply(pack, base, self.changed(model_folder, fresh, {"family": "text2layer"}))
+        models.write_text2layer(pack, model_folder / "other_family.safetensors")
+        with pytest.raises(ValueError, match="text2layer model, and a layerdiff model was expected"):
+            self.apply(pack, base, "other_family.safetensors")
 
     def test_missing_and_extra_tensors(self, pack, base, fresh, model_folder) -> None:
         with pytest.raises(ValueError, match="missing: mask_in.bias"):

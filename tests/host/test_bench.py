@@ -2,9 +2,10 @@
 
 from types import ModuleType
 
+import numpy as np
 import torch
 
-from benchmarks import guidance, measure, models
+from benchmarks import compositing, guidance, measure, models, seams
 from tools import bench
 
 
@@ -21,6 +22,28 @@ def test_the_three_ways_of_sampling_run_and_differ(pack: ModuleType) -> None:
     drawn = {name: run()[0]["samples"] for name, run in guidance.sides(pack, 2).items()}
     assert all(torch.isfinite(samples).all() for samples in drawn.values())
     assert not torch.allclose(drawn["smg"], drawn["cfg"]) and not torch.allclose(drawn["sag"], drawn["cfg"])
+
+
+def test_both_ways_of_compositing_give_the_same_picture(pack: ModuleType) -> None:
+    ways = {name: run() for name, run in compositing.sides(pack, compositing.document(pack, 64)).items()}
+    image, alpha = ways["ours"]
+    assert alpha.min() == 1
+    # Pillow rounds to eight bits after each of seven layers.
+    assert np.abs(image[0].numpy() * 255 - np.asarray(ways["pillow"])[..., :3]).max() < 4
+
+
+def test_a_shape_grows_and_shrinks_by_whole_pixels() -> None:
+    square = torch.zeros(1, 1, 9, 9)
+    square[..., 3:6, 3:6] = 1
+    assert [seams.grow(square, by).sum().item() for by in (-1, 1, 2)] == [1, 25, 49]
+
+
+def test_error_is_measured_along_the_seams_alone() -> None:
+    truth, band = torch.zeros(1, 4, 4, 3), torch.zeros(4, 4, dtype=torch.bool)
+    band[1] = True
+    picture = torch.ones(1, 4, 4, 3)
+    picture[:, 1, :2] = 0
+    assert seams.error(seams.Case(truth, {}, band, [1]), picture) == 127.5
 
 
 def test_sides_take_turns_and_change_their_order() -> None:

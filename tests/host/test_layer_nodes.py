@@ -43,7 +43,7 @@ def test_set_and_composite(nodes, layers):
     changed = nodes.composite.LayerDiffSetLayer.execute(
         layers, 2, "top", -1, 0.5, "multiply", True, 3, -2, 2.0, 90.0
     ).args[0]
-    image, mask, count = nodes.composite.LayerDiffCompositeLayers.execute(changed, "display").args
+    image, mask, count, edited = nodes.composite.LayerDiffCompositeLayers.execute(changed, "display").args
     assert image.shape == (1, 16, 24, 3) and mask.shape == (1, 16, 24) and count == 3
     top = changed["layers"][2]
     assert (top["name"], top["x"], top["y"], top["w"]) == ("top", 3 - 12, -2 - 8, 48)

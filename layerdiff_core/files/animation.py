@@ -1,0 +1,39 @@
+"""One animated picture that lays layer on layer, bottom first: a preview for pages and messages."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..layers import canvas_size, ordered
+from .pixels import merged_rgba
+
+SIDE = 1024
+"""Longest side in pixels: it is a preview, and WebP ends at 16383."""
+
+STEP_MS, LAST_MS = 700, 2500
+QUALITY = 90
+EXIF_MODEL = 0x0110
+"""Where the host keeps the prompt in a WebP; further texts follow in the tags below it."""
+
+
+def write_animation(doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool = False) -> None:
+    """Write an endless animated WebP: frame k shows the k lowest visible layers together, the last stays longest.
+
+    Frames have alpha and are scaled down to 1024 pixels at most. text: metadata, stored as the host's animated WebP
+    node does it. linear: as composite takes it. ValueError for an unsound document.
+    """
+    layers = [layer for layer in ordered(doc) if layer["visible"]]
+    canvas = canvas_size(doc)
+    frames = []
+    for count in range(1, len(layers) + 1):
+        frame = Image.fromarray(merged_rgba({"version": 1, "canvas": canvas, "layers": layers[:count]}, linear))
+        frame.thumbnail((SIDE, SIDE))
+        frames.append(frame)
+    if not frames:
+        raise ValueError("Every layer is hidden: an animation would show nothing. Make a layer visible.")
+    exif = Image.Exif()
+    for offset, (key, value) in enumerate(text.items()):
+        exif[EXIF_MODEL - offset] = f"{key}:{value}"
+    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], loop=0, quality=QUALITY, exif=exif,
+                   duration=[STEP_MS] * (len(frames) - 1) + [LAST_MS])  # fmt: skip

@@ -1,0 +1,196 @@
+"""Photoshop files, which nearly every image editor opens: layers with real masks, blend modes and the merged picture."""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from psd_tools.constants import BlendMode, ChannelID, Compression, Resource, Tag
+from psd_tools.psd import PSD
+from psd_tools.psd.header import FileHeader
+from psd_tools.psd.image_data import ImageData
+from psd_tools.psd.image_resources import ImageResource, ImageResources
+from psd_tools.psd.layer_and_mask import (
+    ChannelData,
+    ChannelDataList,
+    ChannelImageData,
+    ChannelInfo,
+    LayerAndMaskInformation,
+    LayerFlags,
+    LayerInfo,
+    LayerRecord,
+    LayerRecords,
+    MaskData,
+)
+from psd_tools.psd.tagged_blocks import TaggedBlocks
+
+from ..layers import canvas_size
+from .pixels import file_layers, layer_rgba, merged_rgba, read_document
+from .psd_layers import COLOURS, read_flat, read_layers
+from .safe import FileError, Limits, parse_xml, reading
+
+MODES = {
+    "normal": BlendMode.NORMAL, "multiply": BlendMode.MULTIPLY, "screen": BlendMode.SCREEN, "overlay": BlendMode.OVERLAY,
+    "darken": BlendMode.DARKEN, "lighten": BlendMode.LIGHTEN, "color-dodge": BlendMode.COLOR_DODGE,
+    "color-burn": BlendMode.COLOR_BURN, "hard-light": BlendMode.HARD_LIGHT, "soft-light": BlendMode.SOFT_LIGHT,
+    "difference": BlendMode.DIFFERENCE, "exclusion": BlendMode.EXCLUSION, "hue": BlendMode.HUE,
+    "saturation": BlendMode.SATURATION, "color": BlendMode.COLOR, "luminosity": BlendMode.LUMINOSITY,
+    "linear-dodge": BlendMode.LINEAR_DODGE, "linear-burn": BlendMode.LINEAR_BURN, "vivid-light": BlendMode.VIVID_LIGHT,
+    "linear-light": BlendMode.LINEAR_LIGHT, "pin-light": BlendMode.PIN_LIGHT, "hard-mix": BlendMode.HARD_MIX,
+    "subtract": BlendMode.SUBTRACT, "divide": BlendMode.DIVIDE,
+}  # fmt: skip
+
+NEAREST = {"grain-extract": BlendMode.SUBTRACT, "grain-merge": BlendMode.LINEAR_LIGHT}
+"""What stands in for the modes that Photoshop does not have; our own data restores them."""
+
+FOREIGN = {BlendMode.DARKER_COLOR: "darken", BlendMode.LIGHTER_COLOR: "lighten"}
+"""What stands in for the modes that we do not have; all further ones become normal."""
+
+READ_MODES = FOREIGN | {key: mode for mode, key in MODES.items()}
+
+NAMESPACE = "urn:layerdiff/"
+EXACT = f"{{{NAMESPACE}}}layers"
+"""The property of ours in the file's XMP: JSON, what a Photoshop file cannot say of its layers, by their ids."""
+
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    f'xmlns:layerdiff="{NAMESPACE}">{{}}</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+"""The frame of a file's metadata; the id is the standard's, the same in every file."""
+
+LONGEST_OLD_NAME = 255
+
+
+def write_psd(doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
+    """Write a LAYERS document as a Photoshop file of 8 bits.
+
+    Each layer has opaque colours, also where its mask hides them, and its coverage as a layer mask (none where it covers
+    everything); name, opacity, blend mode, visibility and place stand beside them, also beyond the canvas. A layer that
+    is scaled, turned or flipped is written as it lies on the canvas. text: metadata, into the file's XMP. linear: for
+    the merged picture; Photoshop stacks the layers in display space. trim: crop each layer to its content. ValueError
+    for an unsound document. Source: Adobe Photoshop File Formats Specification.
+    """
+    layers = file_layers(doc, trim)
+    written = [_write_layer(number, layer) for number, layer in enumerate(layers, 1)]
+    merged = merged_rgba(doc, linear)
+    transparent = bool(merged[..., 3].min() < 255)
+    if transparent:  # Photoshop keeps the merged picture mixed with white.
+        alpha = merged[..., 3:] / 255
+        merged[..., :3] = (merged[..., :3] * alpha + 255 * (1 - alpha)).round()
+    planes = np.ascontiguousarray(merged[..., : 3 + transparent].transpose(2, 0, 1))
+    width, height = canvas_size(doc)
+    header = FileHeader(channels=len(planes), width=width, height=height)
+    picture = ImageData(Compression.RLE)
+    picture.set_data([each.tobytes() for each in planes], header)
+    # A negative count says that the merged picture has transparency.
+    info = LayerInfo(-len(layers) if transparent else len(layers), LayerRecords([record for record, _ in written]),
+                     ChannelImageData([channels for _, channels in written]))  # fmt: skip
+    resources = ImageResources.new()
+    resources[Resource.XMP_METADATA] = ImageResource(key=Resource.XMP_METADATA, data=_xmp(layers, text))
+    with path.open("wb") as file:
+        PSD(header=header, image_resources=resources, image_data=picture,
+            layer_and_mask_information=LayerAndMaskInformation(info)).write(file)  # fmt: skip
+
+
+def _write_layer(number: int, layer: dict[str, Any]) -> tuple[LayerRecord, ChannelDataList]:
+    rgba = layer_rgba(layer)
+    height, width = rgba.shape[:2]
+    planes = {ChannelID.TRANSPARENCY_MASK: np.full_like(rgba[..., 3], 255)}
+    planes |= {ChannelID(colour): rgba[..., colour] for colour in range(3)}
+    box = {"left": layer["x"], "top": layer["y"], "right": layer["x"] + width, "bottom": layer["y"] + height}
+    masked = rgba[..., 3].min() < 255
+    if masked:
+        planes[ChannelID.USER_LAYER_MASK] = rgba[..., 3]
+    channels = []
+    for picture in planes.values():
+        channel = ChannelData(Compression.RLE)
+        channel.set_data(picture.tobytes(), width, height, 8)
+        channels.append(channel)
+    name = layer["name"].encode("utf-16-be", "replace").decode("utf-16-be")
+    old_name = name.encode("macroman", "replace")[:LONGEST_OLD_NAME].decode("macroman")
+    blocks = TaggedBlocks()
+    blocks.set_data(Tag.UNICODE_LAYER_NAME, name)
+    blocks.set_data(Tag.LAYER_ID, number)
+    record = LayerRecord(
+        **box, channel_info=[ChannelInfo(key) for key in planes], blend_mode=_mode_key(layer["blend_mode"]),
+        opacity=_opacity_byte(layer["opacity"]), flags=LayerFlags(visible=layer["visible"]),
+        mask_data=MaskData(**box) if masked else None, name=old_name, tagged_blocks=blocks,
+    )  # fmt: skip
+    return record, ChannelDataList(channels)
+
+
+def _mode_key(mode: str) -> BlendMode:
+    return MODES.get(mode) or NEAREST[mode]
+
+
+def _opacity_byte(opacity: float) -> int:
+    return round(255 * opacity)
+
+
+def _xmp(layers: list[dict[str, Any]], text: dict[str, str]) -> bytes:
+    exact = [{"id": number, "opacity": layer["opacity"], "blend_mode": layer["blend_mode"]}
+             for number, layer in enumerate(layers, 1)]  # fmt: skip
+    properties = {"layers": json.dumps(exact), "text": json.dumps(text)}
+    elements = [f"<layerdiff:{name}>{escape(value)}</layerdiff:{name}>" for name, value in properties.items()]
+    return XMP.format("".join(elements)).encode()
+
+
+def read_psd(path: Path) -> dict[str, Any]:
+    """Read a Photoshop file (PSD or PSB, RGB or grey, 8 or 16 bits) as a LAYERS document, groups taken apart.
+
+    A group's visibility, opacity and mask go to its layers, and so does the coverage of the layer that others are
+    clipped to. Layers without pixels (adjustments, empty ones) become one transparent pixel; effects are left out. A
+    file without layers gives one of its picture. What the format rounds comes back exactly where the file has it in its
+    metadata and nothing was changed since. ValueError says what is wrong with the file: damaged, larger than
+    safe.Limits allows, of another colour mode.
+    """
+    limits = Limits(path.name)
+    with reading(path.name):
+        with path.open("rb") as file:
+            psd = PSD.read(file)
+        header = psd.header
+        if header.color_mode not in COLOURS or header.depth not in (8, 16):
+            raise FileError(f"{path.name} is {header.color_mode.name}, {header.depth} bits a channel, and RGB or grey with 8 "
+                            "or 16 bits are read. Convert it in the program that made it.")  # fmt: skip
+        limits.canvas(header.width, header.height)
+        exact = _read_exact(psd.image_resources.get_data(Resource.XMP_METADATA, b""), path.name)
+        records, channels = _packed_layers(psd)
+        if not records:
+            layers = [read_flat(psd.image_data, header, limits)]
+        else:
+            del psd  # so that packed pixels go as soon as they are unpacked
+            layers = read_layers(records, channels, header, limits)
+        return read_document((header.width, header.height), [_to_our_terms(layer, exact) for layer in layers])
+
+
+def _packed_layers(psd: PSD) -> tuple[list[LayerRecord], list[ChannelDataList]]:
+    blocks = psd.layer_and_mask_information.tagged_blocks
+    info = None if blocks is None else blocks.get_data(Tag.LAYER_16)
+    info = info or psd.layer_and_mask_information.layer_info
+    return ([], []) if info is None else (list(info.layer_records), list(info.channel_image_data))
+
+
+def _read_exact(xmp: bytes, file: str) -> dict[int, dict[str, Any]]:
+    """What write_psd put into the metadata, by the layers' ids. Editors write it anew as an element or an attribute."""
+    if NAMESPACE.encode() not in xmp:
+        return {}
+    for element in parse_xml(xmp, f"The metadata of {file}").iter():
+        found = element.attrib.get(EXACT) or (element.text if element.tag == EXACT else None)
+        if found:
+            return {facts["id"]: facts for facts in json.loads(found)}
+    return {}
+
+
+def _to_our_terms(layer: dict[str, Any], exact: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """A layer as read_layers gives it, with opacity and blend mode as the document has them."""
+    key, number, share = layer.pop("key"), layer.pop("id"), layer.pop("share")
+    mode, opacity = READ_MODES.get(key, "normal"), layer["opacity"] / 255
+    facts = exact.get(number, {})
+    # Only what still is as it was written: an editor may have changed it.
+    if facts and _mode_key(facts["blend_mode"]) is key:
+        mode = facts["blend_mode"]
+    if facts and _opacity_byte(facts["opacity"]) == layer["opacity"]:
+        opacity = facts["opacity"]
+    return layer | {"blend_mode": mode, "opacity": opacity * share}

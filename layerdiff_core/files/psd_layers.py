@@ -1,0 +1,186 @@
+"""The layers inside a Photoshop file: their records and packed channels turned into layers of a LAYERS document."""
+
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from psd_tools.compression import decode_rle
+from psd_tools.constants import ChannelID, Clipping, ColorMode, Compression, SectionDivider, Tag
+from psd_tools.psd.header import FileHeader
+from psd_tools.psd.image_data import ImageData
+from psd_tools.psd.layer_and_mask import ChannelData, LayerRecord
+
+from .safe import MAX_PIXELS, FileError, Limits
+
+COLOURS = {ColorMode.RGB: (0, 1, 2), ColorMode.GRAYSCALE: (0, 0, 0)}
+"""The colour modes that are read, and the channels that hold red, green and blue."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, width, height on the canvas."""
+
+
+def read_layers(
+    records: list[LayerRecord], channels: list[Any], header: FileHeader, limits: Limits
+) -> list[dict[str, Any]]:
+    """The layers of a file, bottom first, as its records and packed channels give them; channels is emptied on the way.
+
+    Each has name, x, y, image [1,h,w,3], mask [1,h,w], visible, opacity 0..255 and key as they stand in the record, id
+    (None without one), and share 0..1, by which groups and Photoshop's fill make it more transparent. FileError for what
+    is unsound.
+    """
+    layers: list[dict[str, Any]] = []
+    starts: list[int] = []
+    base: dict[str, Any] | None = None
+    for record in records:
+        packed = {info.id: data for info, data in zip(record.channel_info, channels.pop(0))}
+        kind = _section(record)
+        if kind is SectionDivider.OTHER:
+            layer = _read_layer(record, packed, header, limits)
+            layers.append(layer)
+            if record.clipping is Clipping.BASE:
+                base = layer
+            elif base is not None:
+                _clip(layer, base)
+            continue
+        base = None
+        if kind is SectionDivider.BOUNDING_SECTION_DIVIDER:
+            starts.append(len(layers))
+        elif starts:
+            for layer in layers[starts.pop() :]:
+                _put_into_group(layer, record, packed, header)
+        else:
+            raise FileError(f"{limits.file} closes a group that it did not open. Save it again.")
+    return layers
+
+
+def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> dict[str, Any]:
+    """The one picture of a file without layers, as read_layers gives a layer."""
+    limits.layer(header.width, header.height)
+    if header.width * header.height * header.channels > 4 * MAX_PIXELS:
+        raise FileError(f"{limits.file} has {header.channels} channels, too many for its size. Delete what is no colour.")
+    plane = unpack(picture, header.width, header.height * header.channels, header)
+    planes = plane.reshape(header.channels, header.height, header.width)
+    return {"id": None, "name": "Background", "key": None, "opacity": 255, "share": 1.0, "visible": True, "x": 0, "y": 0,
+            "image": _image(planes[number] for number in COLOURS[header.color_mode]),
+            "mask": torch.zeros(1, header.height, header.width)}  # fmt: skip
+
+
+def unpack(packed: ChannelData | ImageData, width: int, height: int, header: FileHeader) -> np.ndarray:
+    """Unpacked samples, uint8 [height, width]; sixteen bits become eight. FileError if there are fewer than that.
+
+    Ours rather than the library's, which puts black in place of what it cannot unpack.
+    """
+    sample = header.depth // 8
+    size = width * height * sample
+    data = packed.data
+    if packed.compression is Compression.RLE:
+        lengths = np.frombuffer(data, (">u2", ">u4")[header.version - 1], height)
+        if lengths.nbytes + lengths.sum(dtype=np.int64) > len(data):
+            raise FileError("Rows of a layer's pixels are cut off: the file is damaged. Save it again.")
+        data = decode_rle(data, width, height, header.depth, header.version)
+    elif packed.compression is not Compression.RAW:
+        data = zlib.decompressobj().decompress(data, size)
+    samples = np.frombuffer(data, ">u2" if sample == 2 else np.uint8, width * height).reshape(height, width)
+    if packed.compression is Compression.ZIP_WITH_PREDICTION:
+        samples = np.cumsum(samples, axis=1, dtype=samples.dtype.newbyteorder("="))
+    return samples if sample == 1 else (samples >> 8).astype(np.uint8)
+
+
+def _section(record: LayerRecord) -> SectionDivider:
+    """Whether a record opens or closes a group or, OTHER, is a layer."""
+    for tag in (Tag.SECTION_DIVIDER_SETTING, Tag.NESTED_SECTION_DIVIDER_SETTING):
+        if (setting := record.tagged_blocks.get_data(tag)) is not None:
+            return setting.kind
+    return SectionDivider.OTHER
+
+
+def _read_layer(
+    record: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader, limits: Limits
+) -> dict[str, Any]:
+    blocks = record.tagged_blocks
+    name = blocks.get_data(Tag.UNICODE_LAYER_NAME) or record.name
+    layer = {"id": blocks.get_data(Tag.LAYER_ID), "name": name.rstrip("\0"), "key": record.blend_mode,
+             "opacity": record.opacity, "share": blocks.get_data(Tag.BLEND_FILL_OPACITY, 255) / 255,
+             "visible": record.flags.visible, "x": record.left, "y": record.top}  # fmt: skip
+    width, height = record.width, record.height
+    if not width or not height:
+        limits.layer(1, 1)
+        return layer | {"image": torch.zeros(1, 1, 1, 3), "mask": torch.ones(1, 1, 1)}
+    limits.layer(width, height)
+    colours = [ChannelID(number) for number in COLOURS[header.color_mode]]
+    image = _image(unpack(packed[colour], width, height, header) for colour in colours)
+    for colour in set(colours):
+        del packed[colour]  # its memory is needed
+    layer |= {"image": image, "mask": torch.zeros(1, height, width)}
+    if ChannelID.TRANSPARENCY_MASK in packed:
+        _cover(layer, unpack(packed[ChannelID.TRANSPARENCY_MASK], width, height, header))
+    _cover(layer, _mask(record, packed, header, _box(layer)))
+    return layer
+
+
+def _image(planes: Iterable[np.ndarray]) -> torch.Tensor:
+    """Red, green and blue as a picture [1,h,w,3]; each plane is taken when it is its turn, so that one is there at a time."""
+    image = torch.empty(0)
+    for number, plane in enumerate(planes):
+        image = image if number else torch.empty(1, *plane.shape, 3)
+        np.divide(plane, 255, out=image[0, ..., number].numpy(), dtype=np.float32)
+    return image
+
+
+def _box(layer: dict[str, Any]) -> Box:
+    height, width = layer["mask"].shape[1:]
+    return layer["x"], layer["y"], width, height
+
+
+def _cover(layer: dict[str, Any], coverage: np.ndarray | None) -> None:
+    """Let a layer be only where coverage, uint8 of its size, is too."""
+    if coverage is not None and coverage.min() < 255:
+        # In place: the mask may be as large as the limits allow, and copies of it would double that.
+        layer["mask"].neg_().add_(1).mul_(torch.from_numpy(coverage.copy())).div_(255).neg_().add_(1)
+
+
+def _mask(
+    record: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader, box: Box
+) -> np.ndarray | None:
+    """The record's layer mask as it lies on the box, uint8; None where it has none or it is switched off."""
+    mask = record.mask_data
+    if mask is None or mask.flags.mask_disabled or ChannelID.USER_LAYER_MASK not in packed:
+        return None
+    if mask.width * mask.height > MAX_PIXELS:
+        raise FileError(f"The mask of the layer {record.name!r} is {mask.width} x {mask.height} pixels, which is too large. "
+                        "Crop it in the program that made the file.")  # fmt: skip
+    values = np.zeros((0, 0), np.uint8)
+    if mask.width and mask.height:
+        values = unpack(packed[ChannelID.USER_LAYER_MASK], mask.width, mask.height, header)
+    seen = _window(values, mask.left, mask.top, mask.background_color, box)
+    return 255 - seen if mask.flags.invert_mask else seen
+
+
+def _window(plane: np.ndarray, left: int, top: int, around: int, box: Box) -> np.ndarray:
+    """What is seen of a plane, which lies at left and top, through the box; around stands beside the plane."""
+    x, y, width, height = box
+    seen = np.full((height, width), around, np.uint8)
+    right, bottom = min(left + plane.shape[1], x + width), min(top + plane.shape[0], y + height)
+    first, highest = max(left, x), max(top, y)
+    if first < right and highest < bottom:
+        part = plane[highest - top : bottom - top, first - left : right - left]
+        seen[highest - y : bottom - y, first - x : right - x] = part
+    return seen
+
+
+def _clip(layer: dict[str, Any], base: dict[str, Any]) -> None:
+    """Let a layer be only where the one beneath it that it is clipped to is."""
+    coverage = ((1 - base["mask"][0]) * 255).round().byte().numpy()
+    _cover(layer, _window(coverage, base["x"], base["y"], 0, _box(layer)))
+    layer["visible"] &= base["visible"]
+    layer["share"] *= base["opacity"] / 255
+
+
+def _put_into_group(
+    layer: dict[str, Any], group: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader
+) -> None:
+    layer["visible"] &= group.flags.visible
+    layer["share"] *= group.opacity / 255
+    _cover(layer, _mask(group, packed, header, _box(layer)))

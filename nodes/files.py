@@ -1,0 +1,156 @@
+"""Nodes that carry layers to an image editor and back: PSD, OpenRaster, a folder of PNG, an animation."""
+
+import hashlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..layerdiff_core.edits import apply_edits
+from ..layerdiff_core.files.animation import write_animation
+from ..layerdiff_core.files.ora import read_ora, write_ora
+from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
+from ..layerdiff_core.layers import ordered
+from .composite import LINEAR, colour_space_input
+from .export import output_place, workflow_text
+from .host.panel import edits_input, panel_ui
+from .host.types import LAYERS
+
+ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
+READ_ENDINGS = (".psd", ".psb", ".ora")
+
+
+class LayerDiffExportLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffExportLayers",
+            display_name="Export Layers to File",
+            category="LayerDiff/export",
+            description="Writes the layers into one file that an image editor opens: names, masks, opacity, blend modes, "
+            "places and hidden layers come along, and the workflow is inside. Import Layers from File brings it back.",
+            search_aliases=["save psd", "photoshop", "openraster", "gimp", "krita", "export layers", "layered file"],
+            is_output_node=True,
+            inputs=[
+                LAYERS.Input("layers", tooltip="The layers to write, hidden ones too."),
+                io.String.Input("filename_prefix", default="LayerDiff",
+                                tooltip="Start of the file's name, as in Save Image: may hold subfolders and "
+                                "%date:yyyy-MM-dd%, %width% and the like. A counter follows."),
+                io.Combo.Input("format", options=list(ENDINGS), default="psd",
+                               tooltip="psd: Photoshop, GIMP, Krita, Affinity, Photopea; masks stay masks. ora: OpenRaster, "
+                               "for Krita, GIMP and MyPaint. png folder: a PNG for each layer and a layers.json, for scripts "
+                               "and game engines. animation: a WebP that lays layer on layer, to show."),
+                io.Boolean.Input("trim", default=False,
+                                 tooltip="Crop each layer to what is in it: smaller files. The picture stays the same. "
+                                 "Without effect on an animation."),
+                colour_space_input(),
+                edits_input(),
+            ],
+            outputs=[LAYERS.Output("edited", display_name="layers",
+                                   tooltip="The layers as they were written, with the layer panel's edits.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, layers: dict[str, Any], filename_prefix: str, format: str, trim: bool, colour_space: str, edits: str = ""
+    ) -> io.NodeOutput:
+        linear = colour_space == LINEAR
+        edited, stale = apply_edits(layers, edits)
+        folder, stem, subfolder = output_place(filename_prefix, edited)
+        path = folder / f"{stem}_{ENDINGS[format]}"
+        _write(format, edited, path, workflow_text(cls), linear, trim)
+        shown = panel_ui(layers, stale, linear)
+        if path.is_dir():
+            inner = f"{subfolder}/{path.name}" if subfolder else path.name
+            saved = [ui.SavedResult(file.name, inner, io.FolderType.output) for file in sorted(path.iterdir())]
+            shown["images"] = [file for file in saved if file["filename"].endswith(".png")]
+        else:
+            saved = [ui.SavedResult(path.name, subfolder, io.FolderType.output)]
+            if format == "animation":
+                shown |= {"images": saved, "animated": (True,)}
+        return io.NodeOutput(edited, ui=shown | {"files": saved})
+
+
+class LayerDiffImportLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffImportLayers",
+            display_name="Import Layers from File",
+            category="LayerDiff/load",
+            description="Reads a layered file from the input folder: PSD, PSB, OpenRaster, or the layers.json of a folder of "
+            "PNG. An edited file is read again by itself.",
+            search_aliases=["load psd", "open psd", "photoshop", "openraster", "load layers", "read layered file"],
+            inputs=[io.Combo.Input("file", options=_readable_files(),
+                                   tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or a folder in "
+                                   "it. Press R to refresh the list.")],
+            outputs=[
+                LAYERS.Output("layers", display_name="layers", tooltip="The file's layers, groups taken apart."),
+                io.Int.Output("count", tooltip="How many layers there are, hidden ones included."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        layers = _read(_path(file))
+        return io.NodeOutput(layers, len(ordered(layers)))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        path, digest = _path(file), hashlib.sha256()
+        for part in [path, *sorted(path.parent.glob("*.png"))] if path.name == INDEX else [path]:
+            digest.update(hashlib.sha256(part.read_bytes()).digest())
+        return digest.hexdigest()
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        if not folder_paths.exists_annotated_filepath(file):
+            return f"There is no file {file!r} in the input folder. Put it there, press R to refresh the list, and choose it."
+        return _is_readable(_path(file)) or f"{file!r} is no layered file that can be read: .psd, .psb, .ora or {INDEX}."
+
+
+def _path(file: str) -> Path:
+    return Path(folder_paths.get_annotated_filepath(file))
+
+
+def _is_readable(path: Path) -> bool:
+    return path.name == INDEX or path.suffix.lower() in READ_ENDINGS
+
+
+def _readable_files() -> list[str]:
+    files, _ = folder_paths.recursive_search(folder_paths.get_input_directory(), [".git"])
+    return sorted(Path(file).as_posix() for file in files if _is_readable(Path(file)))
+
+
+def _write(format: str, doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool, trim: bool) -> None:
+    if format == "psd":
+        _psd().write_psd(doc, path, text, linear, trim)
+    elif format == "ora":
+        write_ora(doc, path, text, linear, trim)
+    elif format == "png folder":
+        write_png_folder(doc, path, text, linear, trim)
+    else:
+        write_animation(doc, path, text, linear)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.name == INDEX:
+        return read_png_folder(path)
+    return read_ora(path) if path.suffix.lower() == ".ora" else _psd().read_psd(path)
+
+
+def _psd() -> ModuleType:
+    """The module for PSD, imported only now: all else works without the package that it needs."""
+    try:
+        from ..layerdiff_core.files import psd
+    except ModuleNotFoundError as error:
+        raise ValueError(f"PSD needs the Python package psd-tools, which is not there ({error}). Install it with ComfyUI's "
+                         "own Python: python -m pip install psd-tools. Then restart ComfyUI. The format ora needs "
+                         "nothing.") from None  # fmt: skip
+    return psd
+
+
+NODES = [LayerDiffExportLayers, LayerDiffImportLayers]

@@ -1,0 +1,56 @@
+"""The node that draws some layers of a Text2Layer scene to others that are given."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..layerdiff_core.autoencoder import Layers
+from ..layerdiff_core.keep import BACKGROUND, FOREGROUNDS
+from .host.guidance import keep_layers, stacked
+from .host.types import LAYERS
+from .latents import layer_pixels
+
+
+class LayerDiffKeepLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LayerDiffKeepLayers",
+            display_name="Keep Layers",
+            category="LayerDiff/sample",
+            description="Patches a Text2Layer model so that any sampler draws a foreground for a given background, or a "
+            "background for given foregrounds. With a LayerDiff model use Free Layers instead.",
+            search_aliases=["conditional generation", "foreground for background", "lock background", "known layers"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Text2Layer model."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                LAYERS.Input("layers", tooltip="Layers with those to keep among them, drawn or imported, as large as the picture "
+                             "to be drawn. The bottom one is the background; to keep foregrounds it may be missing."),
+                io.Combo.Input("keep", options=[BACKGROUND, FOREGROUNDS], default=BACKGROUND,
+                               tooltip="What stays. background: foregrounds are drawn for it. foregrounds: the other way round."),
+                io.Float.Input("start", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Part of sampling at which it begins: 0 is the first step."),
+                io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Part of sampling at which it ends: 1 is the last step. Less lets the model blend the "
+                               "kept layers with the new ones at the end."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model that keeps these layers.")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, vae: Any, layers: dict[str, Any], keep: str, start: float, end: float) -> io.NodeOutput:
+        count = stacked(model, vae).foregrounds
+        picture, mask = layer_pixels(layers, vae)
+        if keep == BACKGROUND:
+            picture, mask = picture[:1].expand(count + 1, -1, -1, -1), mask[:1].expand(count + 1, -1, -1)
+        elif len(picture) == count:
+            picture, mask = torch.cat([picture[:1], picture]), torch.cat([mask[:1], mask])
+        elif len(picture) != count + 1:
+            raise ValueError(f"There are {len(picture)} layers to keep foregrounds of, and this model draws {count} in front of "
+                             f"a background. Give {count} layers, or {count + 1} with the background at the bottom.")
+        known = Layers(picture[None, 1:].movedim(-1, 2), picture[:1].movedim(-1, 1), mask[None, 1:, None])
+        return io.NodeOutput(keep_layers(model, vae, known, keep, start, end))
+
+
+NODES = [LayerDiffKeepLayers]

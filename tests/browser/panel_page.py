@@ -1,0 +1,109 @@
+"""The layer panel in the host's real page, as a user with mouse and keyboard sees and handles it."""
+
+import json
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page
+
+from tools.host import Server
+
+DECODE, SAMPLER, SAVE_IMAGE = 5, 4, 9
+RUN_LIMIT_SECONDS = 300
+
+LOAD = "workflow => app.loadGraphData(workflow)"
+VIEW = """id => {
+    const node = app.graph.getNodeById(id);
+    [app.canvas.ds.scale, app.canvas.ds.offset] = [1, [500 - node.pos[0], 110 - node.pos[1]]];
+    app.canvas.setDirty(true, true);
+}"""
+TEXT = "id => app.graph.getNodeById(id).widgets.find(widget => widget.name === 'edits').value"
+PIXELS = """() => {
+    const canvas = document.querySelector('.layerdiff-panel.open .stage canvas');
+    const { data, width, height } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return { width, height, data: [...data] };
+}"""
+SEED = "([id, by]) => { app.graph.getNodeById(id).widgets.find(widget => widget.name === 'seed').value += by; }"
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
+
+
+class PanelPage:
+    """The page with the example on it, its panel open; the layers are 0 background, 1 tree, 2 bear."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page = page
+        self.server = server
+        self.panel = page.locator(".layerdiff-panel.open")
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        self.page.evaluate(LOAD, workflow)
+        self.page.evaluate(VIEW, DECODE)
+        self.panel.wait_for()
+
+    def run(self) -> np.ndarray:
+        """Press Run, wait for the end; the composite that the server saved, [H,W,3]."""
+        before = set(self.server.client.get("/history"))
+        self.page.get_by_test_id("queue-button").click()
+        for _ in range(2 * RUN_LIMIT_SECONDS):
+            new = {key: entry for key, entry in self.server.client.get("/history").items() if key not in before}
+            if new:
+                break
+            self.page.wait_for_timeout(500)
+        (entry,) = new.values()
+        assert entry["status"]["status_str"] == "success", entry["status"]
+        self.panel.locator(".stage canvas").wait_for()
+        self.page.wait_for_timeout(500)
+        saved = self.server.client.download(entry["outputs"][str(SAVE_IMAGE)]["images"][0])
+        return np.asarray(Image.open(BytesIO(saved)).convert("RGB"))
+
+    def shown(self) -> np.ndarray:
+        """The composite that the panel shows, [H,W,3]."""
+        return self.shown_rgba()[..., :3]
+
+    def shown_rgba(self) -> np.ndarray:
+        """The same with its alpha, [H,W,4]."""
+        self.page.evaluate(DRAWN)
+        picture = self.page.evaluate(PIXELS)
+        return np.array(picture["data"], np.uint8).reshape(picture["height"], picture["width"], 4)
+
+    def edits(self) -> dict[str, Any]:
+        """What the node's widget says; {} where it says nothing."""
+        text = self.page.evaluate(TEXT, DECODE)
+        return json.loads(text) if text else {}
+
+    def button(self, label: str) -> Locator:
+        return self.panel.get_by_label(label, exact=True)
+
+    def row(self, name: str) -> Locator:
+        return self.panel.locator(".row", has_text=name)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where on the screen a point of the picture is, 0..1 from its upper left."""
+        box = self.panel.locator(".frame").bounding_box()
+        assert box is not None
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        self.page.mouse.move(*end)
+        self.page.mouse.up()
+
+    def centre_of(self, place: Locator) -> tuple[float, float]:
+        # What follows the picture is drawn with the page's next frame.
+        place.wait_for()
+        box = place.bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def change_seed(self, by: int) -> None:
+        """Other layers come with the next run."""
+        self.page.evaluate(SEED, [SAMPLER, by])
+
+    def reset(self) -> None:
+        if self.page.evaluate(TEXT, DECODE):
+            self.button("Reset the layers to how they came").click()
+        assert self.edits() == {}

@@ -1,0 +1,197 @@
+"""Edits of the page's layer panel, done again to the layers."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from layerdiff_core.composite import composite
+from layerdiff_core.edits import apply_edits, fingerprint, layer_bytes
+from layerdiff_core.layers import change_layer, make_document, ordered
+
+Document = dict[str, Any]
+
+
+def document(count: int = 4) -> Document:
+    random = torch.Generator().manual_seed(0)
+    images, coverage = (torch.rand(count, 6, 9, *rest, generator=random) for rest in ((3,), ()))
+    return make_document(images, coverage, list("abcdefgh")[:count])
+
+
+def edited(doc: Document, **edits: Any) -> tuple[Document, bool]:
+    return apply_edits(doc, json.dumps({"version": 1, **edits}))
+
+
+def names(doc: Document) -> list[str]:
+    return [layer["name"] for layer in ordered(doc)]
+
+
+def seen(doc: Document) -> list[str]:
+    return [layer["name"] for layer in ordered(doc) if layer["visible"]]
+
+
+def plain(doc: Document) -> list[dict[str, Any]]:
+    """The layers without their tensors."""
+    return [{key: value for key, value in layer.items() if key not in ("image", "mask")} for layer in ordered(doc)]
+
+
+@pytest.mark.parametrize("text", ["", "  \n", '{"version": 1}', '{"version": 1, "order": [0, 1], "layers": {"2": {}}}'])
+def test_no_edits_change_nothing(text: str) -> None:
+    doc = document()
+    changed, stale = apply_edits(doc, text)
+    assert plain(changed) == plain(doc) and not stale
+    assert all(torch.equal(one["image"], other["image"]) for one, other in zip(ordered(changed), ordered(doc)))
+
+
+def test_a_layers_edits_are_those_of_change_layer() -> None:
+    doc = document()
+    doc["layers"][2] |= {"rotation": 0.25, "x": 3}
+    change = {"visible": False, "opacity": 0.25, "blend_mode": "screen", "right": 4, "down": -3, "scale": 0.5, "rotation": 30}
+    expected = change_layer(doc, 2, opacity=0.25, blend_mode="screen", visible=False, right=4, down=-3, scale=0.5,
+                            degrees=30.0)  # fmt: skip
+    assert plain(edited(doc, layers={"2": change})[0]) == plain(expected)
+
+
+def test_what_is_absent_stays_as_it_was() -> None:
+    doc = document()
+    doc["layers"][1] |= {"opacity": 0.5, "blend_mode": "multiply", "visible": False, "rotation": 1.0, "x": 7, "w": 30}
+    before = plain(doc)
+    changed = plain(edited(doc, layers={"1": {"right": 2, "locked": True}})[0])
+    assert changed[1] == before[1] | {"x": 9}
+    assert changed[:1] + changed[2:] == before[:1] + before[2:]
+
+
+def test_the_order_counts_layers_as_they_were() -> None:
+    doc = document()
+    changed, _ = edited(doc, order=[3, 1, 0, 2], layers={"3": {"opacity": 0.5}})
+    assert names(changed) == ["d", "b", "a", "c"]
+    assert [layer["opacity"] for layer in ordered(changed)] == [0.5, 1, 1, 1]
+    assert names(edited(doc, order=[2])[0]) == ["c", "a", "b", "d"]
+
+
+def test_layers_out_of_order_in_the_document_and_batches_are_counted_as_they_are_stacked() -> None:
+    batch = {"image": torch.rand(2, 3, 3, 3), "name": "batch", "z_index": 1}
+    doc = {"version": 1, "canvas": (3, 3), "layers": [batch, {"image": torch.rand(1, 3, 3, 3), "name": "low"}]}
+    changed, _ = edited(doc, order=[2, 0, 1], layers={"1": {"opacity": 0.5}})
+    assert [(layer["name"], layer["opacity"]) for layer in ordered(changed)] == [("batch", 1), ("low", 1), ("batch", 0.5)]
+
+
+def test_solo_hides_all_others_whatever_their_eyes_say() -> None:
+    doc = document()
+    assert seen(edited(doc, solo=2)[0]) == ["c"]
+    assert seen(edited(doc, solo=2, layers={"2": {"visible": False}})[0]) == ["c"]
+    assert seen(edited(doc, solo=0, order=[3, 2, 1, 0])[0]) == ["a"]
+
+
+def test_the_document_is_not_touched() -> None:
+    doc = document()
+    before = plain(doc)
+    edited(doc, order=[1, 0], solo=1, layers={"0": {"opacity": 0.1, "right": 5}})
+    assert plain(doc) == before
+
+
+def test_the_pixels_follow() -> None:
+    doc = document(2)
+    changed, _ = edited(doc, layers={"1": {"opacity": 0.5, "right": 2}})
+    top = doc["layers"][1]
+    coverage = torch.zeros(1, 6, 9)
+    coverage[..., 2:] = (1 - top["mask"][..., :-2]) * 0.5
+    shifted = torch.zeros(1, 6, 9, 3)
+    shifted[:, :, 2:] = top["image"][:, :, :-2]
+    below, alpha = doc["layers"][0]["image"], 1 - doc["layers"][0]["mask"]
+    image, result = composite(changed)
+    assert torch.allclose(result, coverage + alpha * (1 - coverage), atol=1e-5)
+    expected = shifted * coverage[..., None] + below * (alpha * (1 - coverage))[..., None]
+    assert torch.allclose(image * result[..., None], expected, atol=1e-5)
+
+
+def test_edits_of_other_layers_are_stale_and_applied_as_far_as_they_go() -> None:
+    doc = document()
+    fresh = fingerprint(doc)
+    assert edited(doc, made_for=fresh, solo=1)[1] is False
+    changed, stale = edited(doc, made_for="0" * 16, order=[5, 1, 0, 9], solo=7,
+                            layers={"2": {"opacity": 0.5}, "6": {"opacity": 0.1}})  # fmt: skip
+    assert stale is True
+    assert names(changed) == ["b", "a", "c", "d"] and seen(changed) == names(changed)
+    assert [layer["opacity"] for layer in ordered(changed)] == [1, 1, 0.5, 1]
+
+
+@pytest.mark.parametrize("edits", [{"order": [0, 4]}, {"solo": 4}, {"layers": {"4": {}}}])
+def test_a_layer_that_is_not_there_is_an_error_unless_the_edits_are_stale(edits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="name layer 4; the document has 4, 0 to 3"):
+        edited(document(), **edits)
+    assert edited(document(), made_for="stale", **edits)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("moved", "not JSON"),
+        ("[" * 100000, "not JSON"),
+        ("9" * 10000, "not JSON"),
+        ("[1]", "an object"),
+        ("{}", '"version": 1'),
+        ('{"version": 2}', '"version": 1'),
+        ('{"version": 1, "colour": 3}', "'colour' in the edits is not known"),
+        ('{"version": 1, "made_for": 3}', "made_for"),
+        ('{"version": 1, "order": 3}', "order"),
+        ('{"version": 1, "order": [1, 1]}', "order"),
+        ('{"version": 1, "order": [-1]}', "order"),
+        ('{"version": 1, "order": [true]}', "order"),
+        ('{"version": 1, "order": [[1]]}', "order"),
+        ('{"version": 1, "solo": null}', "solo"),
+        ('{"version": 1, "solo": 1.5}', "solo"),
+        ('{"version": 1, "layers": []}', "layers"),
+        ('{"version": 1, "layers": {"top": {}}}', "keys"),
+        ('{"version": 1, "layers": {"01": {}}}', "keys"),
+        ('{"version": 1, "layers": {"-1": {}}}', "keys"),
+        ('{"version": 1, "layers": {"": {}}}', "keys"),
+        ('{"version": 1, "layers": {"\\u0661": {}}}', "keys"),
+        ('{"version": 1, "layers": {"1": 3}}', "layer 1"),
+        ('{"version": 1, "layers": {"1": {"name": "x"}}}', "'name' in layer 1"),
+        ('{"version": 1, "layers": {"1": {"opacity": 1.5}}}', "from 0 to 1 as opacity of layer 1"),
+        ('{"version": 1, "layers": {"1": {"opacity": "1"}}}', "opacity"),
+        ('{"version": 1, "layers": {"1": {"opacity": NaN}}}', "opacity"),
+        ('{"version": 1, "layers": {"1": {"right": 1.5}}}', "whole number from -1638400 to 1638400 as right"),
+        ('{"version": 1, "layers": {"1": {"down": 1e3}}}', "whole number"),
+        ('{"version": 1, "layers": {"1": {"scale": 0}}}', "scale"),
+        ('{"version": 1, "layers": {"1": {"scale": 1' + "0" * 400 + '}}}', "scale"),
+        ('{"version": 1, "layers": {"1": {"rotation": Infinity}}}', "rotation"),
+        ('{"version": 1, "layers": {"1": {"rotation": true}}}', "rotation"),
+        ('{"version": 1, "layers": {"1": {"visible": 1}}}', "visible"),
+        ('{"version": 1, "layers": {"1": {"blend_mode": "dissolve"}}}', "Unknown blend mode 'dissolve'"),
+        ('{"version": 1, "layers": {"1": {"blend_mode": ["normal"]}}}', "Unknown blend mode"),
+    ],
+)
+def test_a_text_that_is_not_sound_is_explained(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        apply_edits(document(), text)
+
+
+def test_the_fingerprint_is_of_canvas_names_order_and_pixels() -> None:
+    doc = document()
+    first = fingerprint(doc)
+    assert len(first) == 16 and int(first, 16) >= 0 and fingerprint(document()) == first
+    others = [document(3), document() | {"canvas": (9, 7)}]
+    for change in ({"name": "x"}, {"z_index": 9}, {"image": doc["layers"][1]["image"].flip(1)},
+                   {"mask": doc["layers"][1]["mask"].flip(1)}):  # fmt: skip
+        others.append(document())
+        others[-1]["layers"][1] |= change
+    assert len({first, *map(fingerprint, others)}) == 1 + len(others)
+
+
+def test_the_fingerprint_leaves_out_what_8_bits_and_the_panel_do_not_keep() -> None:
+    doc = document()
+    for layer in doc["layers"]:
+        layer["image"] = (layer["image"] * 255).round() / 255
+    first = fingerprint(doc)
+    doc["layers"][1] |= {"image": doc["layers"][1]["image"] + 1e-4, "opacity": 0.5, "x": 3, "visible": False}
+    assert fingerprint(doc) == first
+
+
+def test_a_layers_bytes_are_its_own_pixels() -> None:
+    layer = {"image": torch.tensor([[[[0.5, 2.0, -1.0, 0.5]]]]), "mask": torch.tensor([[[0.2]]]), "rotation": math.pi}
+    colours, coverage = layer_bytes(layer)
+    assert colours.tolist() == [[[128, 255, 0]]] and coverage.tolist() == [[102]]

@@ -1,0 +1,31 @@
+"""Damaged and hostile files: refused in plain words or read right, in little memory, and nothing is written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("resource", reason="Windows has no module that tells a process its highest memory")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-m", "tests.mutated", str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+                         env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    came = json.loads(run.stdout)
+    assert came["problems"] == []
+    assert came["written"] == []
+    assert came["left"] == ["a.ora", "a.psd", "damaged", "sound", *(f"sound/{path.name}" for path in sorted(
+        (tmp_path / "sound").iterdir()))]  # fmt: skip
+    assert came["peak_bytes"] < 1e9
+    assert came["slowest_seconds"] < 10  # of the processor
+    counts = came["counts"]
+    assert sum(counts.values()) >= 500
+    # Both ends are met in each format: what cannot be read, and what can although something in it is damaged.
+    for reader in ("psd", "ora", "png"):
+        assert counts[f"{reader} refused"] > 50 and counts[f"{reader} read"] > 10

@@ -1,0 +1,113 @@
+"""What trains Text2Layer: the objective's terms and what they reach, the baseline's stack of plain latents, the pool."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
+from torch import Tensor, nn
+
+from layerdiff_core.autoencoder import CompositionAutoencoder, Layers, unstack
+from layerdiff_core.training import losses, text2layer
+from layerdiff_core.training.stacked import StackedAutoencoder
+
+CONFIG = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1],
+          "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def scenes(count: int = 3, foregrounds: int = 1) -> Layers:
+    parts = ((foregrounds, 3), (3,), (foregrounds, 1))
+    return Layers(*(torch.rand(count, *shape, 32, 32) for shape in parts))
+
+
+def fresh(foregrounds: int = 1) -> CompositionAutoencoder:
+    model = CompositionAutoencoder(Encoder, Decoder, CONFIG, foregrounds)
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    text2layer.initialise(model)
+    return model.train()
+
+
+def step(model: nn.Module, layers: Layers, adversarial: bool = False, **terms: bool) -> tuple[text2layer.Step, Tensor]:
+    objective = text2layer.AutoencoderObjective(model, losses.PatchDiscriminator(8), losses.RandomFeatures(), **terms)
+    found = objective.generator(layers, adversarial)
+    found.loss.backward()
+    return found, objective.critic(found)
+
+
+def reached(model: CompositionAutoencoder) -> set[str]:
+    """The heads whose last layer got a gradient."""
+    return {name for name, head in model.heads.items() if head[3].bias.grad is not None and head[3].bias.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("foregrounds", [1, 2])
+def test_the_loss_reaches_every_head(foregrounds: int) -> None:
+    model, layers = fresh(foregrounds), scenes(foregrounds=foregrounds)
+    found, critic = step(model, layers)
+    assert reached(model) == {"foreground", "background", "mask", "composed"}
+    # F1..FN, B and I of three scenes
+    assert found.real.shape == found.fake.shape == (3 * (foregrounds + 2), 3, 32, 32)
+    assert torch.equal(found.real[-3:], layers.composite()) and torch.isfinite(critic)
+
+
+def test_without_the_composed_image_its_head_learns_nothing() -> None:
+    model = fresh()
+    found, _ = step(model, scenes(), composed=False)
+    assert reached(model) == {"foreground", "background", "mask"} and found.real.shape == (6, 3, 32, 32)
+
+
+def test_a_plain_autoencoder_is_shown_masks_as_pictures() -> None:
+    layers = scenes()
+    found, _ = step(fresh(), layers, composed=False, mask_terms=False)
+    assert found.real.shape == (9, 3, 32, 32)
+    assert torch.equal(found.real[-3:], layers.masks[:, 0].expand(-1, 3, -1, -1))
+
+
+def test_the_adversarial_term_changes_the_loss_alone() -> None:
+    layers, losses_found = scenes(), []
+    for adversarial in (False, True):
+        torch.manual_seed(1)
+        found, _ = step(fresh(), layers, adversarial)
+        losses_found.append((found.loss.item(), found.reconstruction.item()))
+    assert losses_found[0][1] == pytest.approx(losses_found[1][1]) and losses_found[0][0] != losses_found[1][0]
+
+
+def test_settled_norms_no_longer_depend_on_the_batch() -> None:
+    model = fresh()
+    text2layer.settle_norms(model, [scenes(), scenes()])
+    model.heads["foreground"][3].weight.data.normal_()
+    layers = scenes()
+    one = Layers(layers.foregrounds[:1], layers.background[:1], layers.masks[:1])
+    alone, together = (text2layer.decode(model, text2layer.encode(model, part))[0].foregrounds for part in (one, layers))
+    assert (alone - together[:1]).abs().max() < 1e-4
+
+
+class Halves(nn.Module):
+    """A plain picture autoencoder without loss: its latent is the picture."""
+
+    def moments(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.full_like(x, -30.0)], dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
+
+@pytest.mark.parametrize("foregrounds", [1, 3])
+def test_the_baselines_stack_comes_back_with_the_composite_of_the_formula(foregrounds: int) -> None:
+    layers, model = scenes(2, foregrounds), StackedAutoencoder(Halves(), foregrounds)
+    stack = layers.stack() * 2 - 1
+    mean, logvar = model.moments(stack)
+    assert mean.shape == logvar.shape == (2, 3 * (2 * foregrounds + 1), 32, 32) and logvar.max() == -20
+    found, image = unstack(model.decode(mean) / 2 + 0.5)
+    for part in ("foregrounds", "background", "masks"):
+        assert (getattr(found, part) - getattr(layers, part)).abs().max() < 1e-6, part
+    assert (image - layers.composite()).abs().max() < 1e-6

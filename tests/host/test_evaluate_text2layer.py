@@ -1,0 +1,78 @@
+"""The evaluation of the Text2Layer family draws through the pack's nodes, several scenes at once, and repeats."""
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from layerdiff_core.autoencoder import Layers
+from layerdiff_core.data.objects import ObjectSet
+from layerdiff_core.evaluation.judge import Judge
+from layerdiff_core.evaluation.renders import scene_layers
+from layerdiff_core.evaluation.requests import held_out_requests
+from layerdiff_core.training.render import Renderer
+from tests.host.conftest import STACKED, STARTER
+from tests.host.test_evaluate import judge, objects, small  # noqa: F401 - fixtures
+from tools import evaluate_text2layer
+from tools.evaluate_text2layer import StackedStudio, evaluate, reconstruction
+
+KEYS = {"object_accuracy", "background_accuracy", "mask_agreement", "psnr_foreground", "psnr_background", "psnr_composed",
+        "reconstruction_mask_iou", "formula_head_difference"}
+
+
+@pytest.fixture
+def studio(pack: ModuleType, text2layer: SimpleNamespace) -> StackedStudio:
+    return StackedStudio(pack, f"{text2layer.foregrounds}_{STACKED}", steps=2)
+
+
+def test_each_scene_of_a_batch_has_its_own_prompt(studio: StackedStudio, objects: ObjectSet) -> None:  # noqa: F811
+    first, second, other = held_out_requests(objects, studio.layers, 3, 0)
+    drawn, again = studio.draw([first, second], 7), studio.draw([first, other], 7)
+    layers = studio.layers
+    assert drawn.own.shape == drawn.pictures.shape == (2 * layers, 3, 128, 128)
+    assert drawn.coverage.shape == (2 * layers, 1, 128, 128) and drawn.composites.shape == (2, 3, 128, 128)
+    assert torch.allclose(drawn.own[:layers], again.own[:layers], atol=1e-5)
+    assert (drawn.own[layers:] - again.own[layers:]).abs().max() > 1e-3
+
+
+def test_a_perfect_autoencoder_has_perfect_figures(studio: StackedStudio, small: Renderer,  # noqa: F811
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = reconstruction(studio, small, 3, 0)
+    assert bad["psnr_foreground"] < 20 and bad["reconstruction_mask_iou"] < 0.9 and bad["formula_head_difference"] > 0.01
+
+    def nearly(self: StackedStudio, layers: Layers) -> tuple[Layers, torch.Tensor]:
+        return Layers(layers.foregrounds + 0.001, layers.background + 0.01, layers.masks), layers.composite() + 0.001
+
+    monkeypatch.setattr(StackedStudio, "reconstruct", nearly)
+    good = reconstruction(studio, small, 3, 0)
+    # a constant error e has a PSNR of -20 log10(e), except where it leaves 0..1
+    assert good["psnr_foreground"] >= 60 and 40 <= good["psnr_background"] < 41 and good["psnr_composed"] >= 60
+    assert good["reconstruction_mask_iou"] == 1 and good["formula_head_difference"] < 0.011
+
+
+def test_layers_of_a_scene_are_those_that_were_asked_for(small: Renderer, objects: ObjectSet) -> None:  # noqa: F811
+    layers = scene_layers(small, [request.scene for request in held_out_requests(objects, 3, 4, 0)])
+    assert layers.foregrounds.shape == (4, 2, 3, 128, 128) and layers.masks.shape == (4, 2, 1, 128, 128)
+    assert layers.background.shape == (4, 3, 128, 128) and layers.masks.amax((2, 3, 4)).min() == 1
+
+
+def test_a_seed_gives_the_same_figures(pack: ModuleType, text2layer: SimpleNamespace, judge: Judge,  # noqa: F811
+                                       objects: ObjectSet, small: Renderer, tmp_path: Path,  # noqa: F811
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_text2layer, "held_out_renderer", lambda *args: small)
+    monkeypatch.setitem(evaluate_text2layer.SETTINGS, "steps", 2)
+    name = f"{text2layer.foregrounds}_{STACKED}"
+    report, text, shown = evaluate(pack, name, judge, objects, tmp_path, 3, 4, [0.5], reconstructed=4)
+    assert report.keys() >= KEYS and report["layers"] == text2layer.foregrounds + 1
+    assert report["other_smg_scales"]["0.5"].keys() <= report.keys()
+    assert len(shown) == 3 and "psnr_composed" in text
+    assert report["settings"]["cfg"] == 7.5 and report["settings"]["sampler_name"] == "ddim"
+    again, _, _ = evaluate(pack, name, judge, objects, tmp_path, 3, 4, [], reconstructed=4)
+    assert {key: report[key] for key in ("object_accuracy", "mask_agreement")} == \
+        {key: again[key] for key in ("object_accuracy", "mask_agreement")}
+
+
+def test_a_model_of_the_other_family_is_named(pack: ModuleType, starter: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="is not of the Text2Layer family"):
+        StackedStudio(pack, STARTER)

@@ -1,0 +1,113 @@
+"""What nodes give their layer panel, and what its edits do to their outputs."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+EDITS = json.dumps({"version": 1, "order": [1, 0], "layers": {"0": {"opacity": 0.5, "right": 2}}})
+
+
+@pytest.fixture
+def nodes(pack: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    return pack.nodes
+
+
+@pytest.fixture
+def layers() -> dict[str, Any]:
+    random = torch.Generator().manual_seed(0)
+    image, mask = (torch.rand(2, 5, 7, *rest, generator=random) for rest in ((3,), ()))
+    item = {"image": image, "mask": mask, "opacity": 0.75, "x": 1}
+    return {"version": 1, "canvas": (7, 5), "layers": [item]}
+
+
+def sent(output: Any) -> dict[str, Any]:
+    """The payload of a node's output, as the page gets it."""
+    (payload,) = json.loads(json.dumps(output.ui))["layer_panel"]
+    return payload
+
+
+def read(tmp_path: Path, file: dict[str, str]) -> np.ndarray:
+    assert file["type"] == "temp"
+    return np.array(Image.open(tmp_path / file["subfolder"] / file["filename"]))
+
+
+def test_the_panel_gets_the_layers_before_the_edits_with_their_pixels(nodes: Any, layers: Any, tmp_path: Path) -> None:
+    payload = sent(nodes.composite.LayerDiffCompositeLayers.execute(layers, "linear", EDITS))
+    assert payload["canvas"] == [7, 5] and payload["linear"] is True and payload["stale"] is False
+    assert len(payload["made_for"]) == 16
+    for number, layer in enumerate(payload["layers"]):
+        files = layer.pop("colour"), layer.pop("coverage")
+        assert layer == {"name": "Layer 1", "x": 1, "y": 0, "w": 7, "h": 5, "opacity": 0.75, "blend_mode": "normal",
+                         "rotation": 0.0, "visible": True, "flip_h": False, "flip_v": False}  # fmt: skip
+        colours, coverage = (read(tmp_path, file) for file in files)
+        item = layers["layers"][0]
+        assert np.abs(colours - 255 * item["image"][number].numpy()).max() <= 0.51
+        assert np.abs(coverage - 255 * (1 - item["mask"][number].numpy())).max() <= 0.51
+
+
+def test_nothing_piles_up(nodes: Any, layers: Any, tmp_path: Path) -> None:
+    run = nodes.composite.LayerDiffCompositeLayers.execute
+    first = sent(run(layers, "display"))
+    files = sorted(tmp_path.rglob("*.png"))
+    assert len(files) == 4
+    assert sent(run(layers, "display", EDITS))["layers"] == first["layers"]
+    assert sorted(tmp_path.rglob("*.png")) == files
+
+
+def test_the_composite_has_the_edits(nodes: Any, layers: Any) -> None:
+    run = nodes.composite.LayerDiffCompositeLayers.execute
+    change = nodes.composite.LayerDiffSetLayer.execute
+    by_hand = change(layers, 0, "", 1, 0.5, "normal", True, 2, 0, 1.0, 0.0).args[0]
+    expected, plain = run(by_hand, "display").args, run(layers, "display").args
+    edited = run(layers, "display", EDITS).args
+    assert torch.equal(edited[0], expected[0]) and torch.equal(edited[1], expected[1])
+    assert [layer["name"] for layer in edited[3]["layers"]] == [layer["name"] for layer in by_hand["layers"]]
+    assert not torch.allclose(expected[0], plain[0])
+
+
+def test_edits_made_for_other_layers_are_said_to_be_stale(nodes: Any, layers: Any) -> None:
+    run = nodes.composite.LayerDiffCompositeLayers.execute
+    made_for = sent(run(layers, "display"))["made_for"]
+    edits = {"version": 1, "made_for": made_for, "solo": 1}
+    assert sent(run(layers, "display", json.dumps(edits)))["stale"] is False
+    layers["layers"][0]["image"] = layers["layers"][0]["image"].flip(1)
+    payload = sent(run(layers, "display", json.dumps(edits)))
+    assert payload["stale"] is True and payload["made_for"] != made_for
+
+
+class Vae:
+    """Stands for a VAE of one channel that shows its latent in grey, eight times as large."""
+
+    latent_channels = 1
+    first_stage_model = None
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent.repeat_interleave(8, 2).repeat_interleave(8, 3).movedim(1, -1).expand(-1, -1, -1, 3)
+
+
+def test_decode_applies_the_edits_to_the_chosen_scene_alone(nodes: Any) -> None:
+    samples = {"samples": torch.rand(4, 2, 2, 3, generator=torch.Generator().manual_seed(1)), "layers": 2}
+    run = nodes.decode.LayerDiffDecodeLayers.execute
+    edits = json.dumps({"version": 1, "solo": 1})
+    plain = run(samples, Vae(), "", 0.5, 0.4, 1)
+    output = run(samples, Vae(), "", 0.5, 0.4, 1, edits)
+    assert [layer["visible"] for layer in output.args[0]["layers"]] == [False, True]
+    assert [layer["visible"] for layer in plain.args[0]["layers"]] == [True, True]
+    assert torch.equal(output.args[3][0], plain.args[3][0]) and not torch.equal(output.args[3][1], plain.args[3][1])
+    assert torch.equal(output.args[1], plain.args[1]) and torch.equal(output.args[2], plain.args[2])
+    assert sent(output) == sent(plain) and [layer["visible"] for layer in sent(output)["layers"]] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["LayerDiffDecodeLayers", "LayerDiffCompositeLayers"])
+def test_graphs_from_before_the_panel_still_run(nodes: Any, name: str) -> None:
+    (node,) = (node for node in [*nodes.decode.NODES, *nodes.composite.NODES] if node.__name__ == name)
+    last = node.GET_SCHEMA().inputs[-1]
+    assert (last.id, last.optional, last.default, last.socketless) == ("edits", True, "", True)

@@ -1,0 +1,168 @@
+"""Test the paper's two claims about CaT2I-AE, each variant trained several times with the same budget; goes on at will.
+
+Variants: CaT2I-AE; the same without the composed image in its loss; a plain picture autoencoder whose latents of F, B and m
+are stacked. All have latents of the same depth, and the same UNet is trained on each. Writes benchmarks/results/text2layer.json.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tools import setup
+from tools import train_text2layer as training
+from tools.significance import compare
+from tools.train_starter import World, average_of
+
+# isort: split
+# the host and the pack can be imported once train_starter has been
+from layerdiff_pack.layerdiff_core.autoencoder import Layers
+from layerdiff_pack.layerdiff_core.data.objects import load_objects
+from layerdiff_pack.layerdiff_core.evaluation import renders
+from layerdiff_pack.layerdiff_core.evaluation.judge import Drawn, Judge, figures, judge_scenes, load_judge
+from layerdiff_pack.layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
+from layerdiff_pack.layerdiff_core.training import diffusion, text2layer
+from layerdiff_pack.layerdiff_core.training.layerdiff import sample
+from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
+from layerdiff_pack.layerdiff_core.training.starter import CANVAS
+from layerdiff_pack.nodes.host import networks
+
+RESULT = setup.ROOT / "benchmarks" / "results" / "text2layer.json"
+JUDGE = setup.ROOT / "benchmarks" / "evaluator.safetensors"
+FULL, NOT_COMPOSED, STACKED = "cat2i", "cat2i_without_composed_image", "stacked_plain_latents"
+CLAIMS = {"cat2i_against_stacked_plain_latents": (FULL, STACKED), "with_against_without_composed_image": (FULL, NOT_COMPOSED)}
+TERMS: dict[str, dict[str, bool]] = {FULL: {}, NOT_COMPOSED: {"composed": False},
+                                     STACKED: {"composed": False, "mask_terms": False}}
+CHANNELS = 8
+SAMPLING_STEPS, GUIDANCE, BATCH, REQUESTS_SEED = 25, 4.0, 20, 11
+
+
+def new_autoencoder(variant: str, architecture: dict[str, Any]) -> Any:
+    """The variant's autoencoder, freshly initialised."""
+    if variant == STACKED:
+        network = networks.autoencoder({**architecture, "latent": {"channels": CHANNELS}})
+        networks.initialise(network)
+        return StackedAutoencoder(network, architecture["foregrounds"])
+    model = networks.composition_autoencoder(architecture)
+    networks.initialise(model)
+    text2layer.initialise(model)
+    return model
+
+
+def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: str, seed: int) -> dict[str, float]:
+    """Train a variant from one seed, or go on with it, and measure it."""
+    world.folder = Path(options.out) / f"{variant}_{seed}"
+    result = world.folder / "result.json"
+    if result.exists():
+        return json.loads(result.read_text("utf-8"))
+    print(f"== {variant}, seed {seed}", flush=True)
+    torch.manual_seed(seed)
+    options.seed = 10_000 * (seed + 1)
+    # as deep as the stack of plain latents, so that no variant has more room than another
+    architecture = text2layer.architecture(options.foregrounds, CHANNELS * (2 * options.foregrounds + 1))
+    model = new_autoencoder(variant, architecture)
+    if not (world.folder / "unet.safetensors").exists():
+        options.minutes = options.autoencoder_minutes
+        training.fit_autoencoder(world, options, architecture, model, **TERMS[variant])
+    decoder, facts = training.load_autoencoder(world, model)
+    options.minutes = options.unet_minutes
+    training.fit_unet(world, options, decoder, facts)
+    found = measure(world, options, judge, decoder, facts)
+    result.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    return found
+
+
+@torch.no_grad()
+def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: Any, facts: dict[str, Any]) -> dict[str, float]:
+    """FID of composites by the formula, agreement of masks, accuracies, and what the autoencoder alone loses."""
+    layers = options.foregrounds + 1
+    objects = objects_named(load_objects(world.data / "objects.safetensors"), judge.objects)
+    requests = held_out_requests(objects, layers, options.prompts, REQUESTS_SEED)
+    renderer = renders.held_out_renderer(objects, world.data, CANVAS, world.device)
+    model = training.text2layer_model(world, facts["architecture"])
+    model.load_state_dict(average_of(world.folder / "unet.safetensors"))
+    model = training.frozen(model, world)
+    verdicts, composites = [], []
+    totals: dict[str, float] = {}
+    for start in range(0, len(requests), BATCH):
+        part = requests[start : start + BATCH]
+        with world.autocast():
+            drawn = draw(world, model, decoder, facts, part, start)
+        verdicts += judge_scenes(judge, part, as_drawn(drawn))
+        composites.append(drawn.composite())
+        real = renders.scene_layers(renderer, [request.scene for request in part])
+        with world.autocast():
+            again = text2layer.decode(decoder, text2layer.encode(decoder, real))
+        for name, value in text2layer.reconstruction_figures(real, *again).items():
+            totals[f"reconstruction_{name}"] = totals.get(f"reconstruction_{name}", 0.0) + value * len(part) / len(requests)
+    distance = renders.distances(judge, renderer, {layers: torch.cat(composites)})
+    judged = {name: values[str(layers)] for name, values in figures(judge, {layers: verdicts}).items()}
+    return {"fid": distance["fid_starter_features"][str(layers)], "object_accuracy": judged.pop("layer_prompt_accuracy"),
+            **judged, **{name: round(value, 4) for name, value in totals.items()}}
+
+
+def draw(world: World, model: Any, decoder: Any, facts: dict[str, Any], requests: list[Request], start: int) -> Layers:
+    """Layers for the requests' global prompts, in 0..1; the noise comes of the number of the first request."""
+    rows = torch.stack([torch.from_numpy(world.vocabulary.rows(request.global_prompt)) for request in requests])
+    empty = torch.from_numpy(world.vocabulary.rows(""))[None]
+    mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+    z = sample(model, model.encode(rows.to(world.device)), model.encode(empty.to(world.device)),
+               (len(rows), mean.numel(), CANVAS // 8, CANVAS // 8), 1, SAMPLING_STEPS, GUIDANCE,
+               diffusion.sd_alphas_cumprod(world.device), torch.Generator(world.device).manual_seed(start))
+    return text2layer.decode(decoder, z * std + mean)[0]
+
+
+def as_drawn(layers: Layers) -> Drawn:
+    """The layers as the judge takes them; colours are not bled, since each variant is to be seen as it draws."""
+    pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1).flatten(0, 1)
+    coverage = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
+    return Drawn(coverage.shape[1], pictures, pictures, coverage.flatten(0, 1), layers.composite())
+
+
+def report(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """What the result file holds; claims of which both sides have at least two runs."""
+    claims = {name: {"first": one, "second": other, **compare(runs[one], runs[other])} for name, (one, other) in CLAIMS.items()
+              if min(len(runs[one]), len(runs[other])) > 1}
+    return {"claims": claims, "runs": runs, "test": "Welch's t-test, two-sided", "settings": {
+        **budget(options), "seeds": options.seeds, "sampling_steps": SAMPLING_STEPS, "guidance": GUIDANCE, "device": str(device)}}
+
+
+def budget(options: argparse.Namespace) -> dict[str, Any]:
+    """What has to be the same for all runs of a comparison."""
+    names = ("autoencoder_minutes", "unet_minutes", "batch", "scenes", "refresh", "foregrounds", "objects", "variants", "prompts")
+    return {name: getattr(options, name) for name in names}
+
+
+def main() -> None:
+    parser = training.arguments()
+    parser.description = __doc__
+    parser.set_defaults(out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
+    parser.add_argument("--autoencoder-minutes", type=float, default=15, help="budget of each autoencoder")
+    parser.add_argument("--unet-minutes", type=float, default=15, help="budget of each UNet")
+    parser.add_argument("--prompts", type=int, default=200, help="held-out prompts that each run draws")
+    parser.add_argument("--result", default=str(RESULT), help="the file to write")
+    options = parser.parse_args()
+    kept = Path(options.out) / "budget.json"
+    if kept.exists() and json.loads(kept.read_text("utf-8")) != budget(options):
+        parser.error(f"The runs in {options.out} had another budget: {kept.read_text('utf-8')}. Go on with that one, or choose "
+                     "another --out.")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(budget(options)), "utf-8")
+    training.prepare_torch()
+    world, started = World(options), time.monotonic()
+    judge = load_judge(JUDGE, world.device)
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in TERMS}
+    # seed by seed, so that a stop leaves all variants with about as many runs
+    for seed in range(options.seeds):
+        for variant in TERMS:
+            runs[variant].append(one_run(world, options, judge, variant, seed))
+            Path(options.result).write_text(json.dumps(report(runs, options, world.device), indent=2) + "\n", "utf-8")
+    print(f"Written to {options.result}; {(time.monotonic() - started) / 60:.0f} minutes.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The evaluation of a Text2Layer starter: what it draws for held-out prompts, and what its autoencoder makes of layers."""
+
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from layerdiff_core.autoencoder import Layers, unstack
+from layerdiff_core.data.objects import ObjectSet
+from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, worst_objects
+from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer, scene_layers
+from layerdiff_core.evaluation.requests import Request, held_out_requests
+from layerdiff_core.training.render import Renderer
+from layerdiff_core.training.text2layer import reconstruction_figures
+
+from .bench import machine
+from .evaluate import BATCH, Progress, channels_first, defaults
+
+STARTER = "text2layer_starter.safetensors"
+SETTINGS = {"steps": 50, "cfg": 7.5, "sampler_name": "ddim", "smg_scale": 0.0}
+RECONSTRUCTED = 500
+SHOWN = 24
+NAMES = {"psnr_foreground": "psnr_foreground", "psnr_background": "psnr_background", "psnr_composed": "psnr_composed",
+         "mask_iou": "reconstruction_mask_iou", "formula_head_difference": "formula_head_difference"}
+
+
+class StackedStudio:
+    """The pack's own nodes, as a graph would call them, over several scenes at once."""
+
+    def __init__(self, pack: ModuleType, model_name: str, **changes: Any):
+        nodes, self.family = pack.nodes, pack.nodes.host.text2layer
+        self.prompts, self.empty = nodes.prompts, nodes.latents.LayerDiffEmptyLatent
+        self.sample, self.decode = nodes.sample.LayerDiffSMGKSampler, nodes.decode.LayerDiffDecodeLayers
+        self.settings = {**defaults(self.sample), **SETTINGS, **changes}
+        self.model, self.clip, self.vae, _ = nodes.load.LayerDiffLoadModel.execute(model_name).args
+        if not self.family.foregrounds_of(self.vae):
+            raise ValueError(f"{model_name} is not of the Text2Layer family. Evaluate it without --family.")
+
+    @property
+    def layers(self) -> int:
+        """Layers of a scene, the background included."""
+        return self.family.foregrounds_of(self.vae) + 1
+
+    @torch.inference_mode()
+    def draw(self, requests: list[Request], seed: int) -> Drawn:
+        """Draw scenes; the noise of the whole batch comes of the seed."""
+        encoded = [self.prompts.encode(self.clip, request.global_prompt) for request in requests]
+        negative = [[*self.prompts.encode(self.clip, "")]]
+        positive = [[torch.cat([tokens for tokens, _ in encoded]), {}]]
+        latent = self.empty.execute(**{**defaults(self.empty), "vae": self.vae, "layers": self.layers,
+                                       "scenes": len(requests)}).args[0]
+        sampled = self.sample.execute(model=self.model, positive=positive, negative=negative, latent_image=latent, vae=self.vae,
+                                      **{**self.settings, "seed": seed}).args[0]
+        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+                                                                   "vae": self.vae}).args
+        high, wide = pictures.shape[1:3]
+        own = self.family.decode_stack(self.vae, sampled["samples"])[0][:, :high, :wide]
+        return Drawn(self.layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))
+
+    @torch.inference_mode()
+    def reconstruct(self, layers: Layers) -> tuple[Layers, torch.Tensor]:
+        """Layers and composed image as the VAE gives them back, in 0..1."""
+        latent = self.vae.encode(layers.stack().movedim(1, -1))
+        return unstack(self.family.decode_heads(self.vae, latent))
+
+
+def reconstruction(studio: StackedStudio, renderer: Renderer, count: int, seed: int) -> dict[str, float]:
+    """What the autoencoder loses on `count` held-out scenes: means over the scenes."""
+    scenes = [request.scene for request in held_out_requests(renderer.objects, studio.layers, count, seed)]
+    totals = dict.fromkeys(NAMES, 0.0)
+    for start in range(0, count, BATCH):
+        part = scenes[start:start + BATCH]
+        layers = scene_layers(renderer, part).to(torch.device("cpu"))
+        for name, value in reconstruction_figures(layers, *studio.reconstruct(layers)).items():
+            totals[name] += value * len(part) / count
+    return {NAMES[name]: round(value, 4) for name, value in totals.items()}
+
+
+def evaluate(pack: ModuleType, model_name: str | None, judge: Judge, objects: ObjectSet, folder: Path, count: int, seed: int,
+             smg_scales: list[float], reconstructed: int = RECONSTRUCTED) \
+        -> tuple[dict[str, Any], str, list[tuple[Verdict, Drawn, int]]]:
+    """Draw, judge and compare. Returns what evaluation_text2layer.json holds, its table, and scenes for the sheet."""
+    started, model_name = time.monotonic(), model_name or STARTER
+    studio = StackedStudio(pack, model_name)
+    requests = held_out_requests(objects, studio.layers, count, seed)
+    progress = Progress(count * (1 + len(smg_scales)))
+    verdicts, drawings = hold_gallery(studio, judge, requests, seed, progress)
+    others = {}
+    for scale in smg_scales:
+        found, _ = hold_gallery(StackedStudio(pack, model_name, smg_scale=scale), judge, requests, seed, progress)
+        others[str(scale)] = overall(judge, found, studio.layers)
+    composites = torch.cat([drawn.composites for drawn in drawings])
+    canvas = composites.shape[-1]
+    renderer = held_out_renderer(objects, folder, canvas, judge.device)
+    print(f"Reconstructing {reconstructed} held-out scenes ...", flush=True)
+    measured = reconstruction(studio, renderer, reconstructed, seed)
+    print("Measuring the judge itself on real renders ...", flush=True)
+    report = {
+        **overall(judge, verdicts, studio.layers), **measured, **ceilings(judge, renderer),
+        **{name: value[str(studio.layers)] for name, value in
+           distances(judge, renderer, {studio.layers: composites}).items()},
+        "worst_objects": worst_objects(judge, verdicts), "other_smg_scales": others, "layers": studio.layers,
+        "scenes": count, "reconstructed_scenes": reconstructed, "seed": seed, "model": model_name,
+        "settings": {**studio.settings, "seed": f"{seed} + number of the batch's first scene", "batch": BATCH, "canvas": canvas,
+                     "objects": len(objects), "places": len(judge.places)},
+        "machine": machine(), "seconds": round(time.monotonic() - started, 1),
+    }
+    shown = [(verdict, drawings[n // BATCH], n % BATCH) for n, verdict in enumerate(verdicts[:SHOWN])]
+    return report, table(report), shown
+
+
+def hold_gallery(studio: StackedStudio, judge: Judge, requests: list[Request], seed: int,
+                 progress: Progress) -> tuple[list[Verdict], list[Drawn]]:
+    """Draw and judge a scene for every request."""
+    verdicts, drawings = [], []
+    for start in range(0, len(requests), BATCH):
+        part = requests[start:start + BATCH]
+        drawings.append(studio.draw(part, seed + start))
+        verdicts += judge_scenes(judge, part, drawings[-1])
+        progress.add(len(part), studio.layers)
+    return verdicts, drawings
+
+
+def overall(judge: Judge, verdicts: list[Verdict], layers: int) -> dict[str, float]:
+    """The judge's figures under this family's names: it draws one number of layers only."""
+    found = {name: values[str(layers)] for name, values in figures(judge, {layers: verdicts}).items()}
+    return {"object_accuracy": found.pop("layer_prompt_accuracy"), **found}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures, one a line."""
+    figures_of = {name: value for name, value in report.items() if isinstance(value, float) and name != "seconds"}
+    return "\n".join(f"{name:<34}{value:>9.4f}" for name, value in figures_of.items())

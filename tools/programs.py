@@ -1,0 +1,38 @@
+"""Programs that the tests need beside Python: the machine's own, or put in by apt-get where that may be done."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from . import browser, setup
+
+PURPOSES = {"chromium": "drives the page", "gimp": "reads our PSD files", "imagemagick": "reads our PSD files"}
+
+
+def missing() -> list[str]:
+    """Names of Debian's packages for the programs that are not here."""
+    found = {"chromium": browser.find(), "gimp": shutil.which("gimp"),
+             "imagemagick": shutil.which("magick") or shutil.which("convert-im6.q16")}
+    return [name for name, path in found.items() if path is None]
+
+
+def prepare() -> None:
+    """Install what is missing, on Debian as root; elsewhere say that tests will be skipped. Raises SetupError."""
+    names = missing()
+    if not names:
+        return
+    if not is_debian_as_root():
+        for name in names:
+            print(f"{name} is not on this machine ({PURPOSES[name]}): its tests are skipped.", file=sys.stderr)
+        return
+    with setup.progress(f"{', '.join(names)}, for the tests"):
+        setup.run("apt", ["apt-get", "update"])
+        setup.run("apt", ["apt-get", "install", "-y", "--no-install-recommends", *names])
+
+
+def is_debian_as_root() -> bool:
+    """Whether apt-get can install Debian's packages. (Ubuntu's Chromium only points to a snap.)"""
+    release = Path("/etc/os-release")
+    return hasattr(os, "geteuid") and os.geteuid() == 0 and release.is_file() \
+        and "ID=debian" in release.read_text("utf-8").splitlines()

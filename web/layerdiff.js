@@ -1,0 +1,91 @@
+// The page's side of the pack: puts the layer panel in the place of the text widget `edits` of the nodes that have one.
+
+import { app } from "../../scripts/app.js";
+import { make } from "./layers/dom.js";
+import { Panel } from "./layers/panel.js";
+
+const WIDGET = "edits";
+const OPEN = "layer_panel_open";
+const LEAST_WIDTH = 300;
+const MARGIN = 10;
+const TEXT_HEIGHT = 60;
+const viewUrl = (file) => app.api.apiURL(`/view?${new URLSearchParams(file)}`);
+
+app.registerExtension({
+  name: "LayerDiff.LayerPanel",
+
+  setup() {
+    document.head.append(make("link", { rel: "stylesheet", href: new URL("./layers/panel.css", import.meta.url).href }));
+  },
+
+  nodeCreated(node) {
+    const text = node.widgets?.find((widget) => widget.name === WIDGET);
+    if (text && node.comfyClass.startsWith("LayerDiff")) addPanel(node, text);
+  },
+
+  /** The page made its nodes anew, and has what their last runs gave. */
+  afterConfigureGraph() {
+    // Where the page changes to another workflow it brings that one's outputs after this call.
+    setTimeout(() => app.graph.nodes.forEach((node) => node.showLayers?.(app.nodeOutputs[node.id])));
+  },
+});
+
+function addPanel(node, text) {
+  const panel = new Panel({
+    viewUrl,
+    write(edits) {
+      app.canvas.emitBeforeChange();
+      widget.value = edits;
+      app.canvas.emitAfterChange();
+    },
+    toggled(open) {
+      app.canvas.emitBeforeChange();
+      const height = node.size[1] - panel.height;
+      node.setProperty(OPEN, open);
+      node.setSize([Math.max(node.size[0], LEAST_WIDTH), Math.max(node.computeSize()[1], height + panel.height)]);
+      node.setDirtyCanvas(true, true);
+      app.canvas.emitAfterChange();
+    },
+  });
+  node.removeWidget(text);
+  // The node's height is the panel's; a text box would take half of it.
+  for (const { type, options } of node.widgets) if (type === "customtext") options.getMaxHeight = () => TEXT_HEIGHT;
+  const widget = node.addDOMWidget(WIDGET, "layerdiff_panel", panel.element, {
+    getValue: () => panel.text,
+    setValue: (edits) => { panel.text = edits; },
+    getMinHeight: () => panel.height + 2 * MARGIN,
+    margin: MARGIN,
+    hideOnZoom: false,
+  });
+  node.onPropertyChanged = chained(node.onPropertyChanged, (name, value) => {
+    if (name === OPEN) panel.open = value;
+  });
+  node.onConfigure = chained(node.onConfigure, () => { panel.open = Boolean(node.properties[OPEN]); });
+  node.showLayers = (output) => { if (output?.layer_panel) panel.show(output.layer_panel[0]); };
+  node.onExecuted = chained(node.onExecuted, node.showLayers);
+  passOn(panel.element);
+}
+
+/** What the node did before, and then this. */
+function chained(before, then) {
+  return function (...values) {
+    const result = before?.apply(this, values);
+    then(...values);
+    return result;
+  };
+}
+
+/** The wheel and the middle button move the page's canvas, as they do over its own widgets. */
+function passOn(element) {
+  element.addEventListener("wheel", (event) => {
+    if (event.defaultPrevented || LiteGraph.vueNodesMode) return;
+    const list = event.target.closest(".list");
+    if (list && list.scrollHeight > list.clientHeight && !event.ctrlKey) return;
+    event.preventDefault();
+    app.canvas.processMouseWheel(event);
+  });
+  const middle = (event) => event.button === 1 || event.buttons & 4;
+  element.addEventListener("pointerdown", (event) => middle(event) && app.canvas.processMouseDown(event));
+  element.addEventListener("pointermove", (event) => middle(event) && app.canvas.processMouseMove(event));
+  element.addEventListener("pointerup", (event) => middle(event) && app.canvas.processMouseUp(event));
+}

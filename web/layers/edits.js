@@ -1,0 +1,65 @@
+// What the layer panel changes, as the text in the node's widget, and done to the layers: the page's twin of edits.py.
+
+/** What a layer's edits say when they change nothing; visible, opacity and blend_mode are then absent. */
+const NEUTRAL = { right: 0, down: 0, scale: 1, rotation: 0, locked: false };
+
+/** The edits that a widget's text holds: always with `layers`, {} where there are none. Throws for an unsound text. */
+export function parse(text) {
+  if (!text.trim()) return { version: 1, layers: {} };
+  const edits = JSON.parse(text);
+  if (edits?.version !== 1) throw new Error("These edits are not of version 1.");
+  return { ...edits, layers: edits.layers ?? {} };
+}
+
+/** The widget's text for the edits; "" when they change nothing. */
+export function serialise(edits) {
+  const layers = {};
+  for (const [index, change] of Object.entries(edits.layers)) {
+    const told = Object.entries(change).filter(([key, value]) => value !== undefined && value !== NEUTRAL[key]);
+    if (told.length) layers[index] = Object.fromEntries(told);
+  }
+  const text = { version: 1, made_for: edits.made_for };
+  if (edits.order?.some((original, place) => original !== place)) text.order = edits.order;
+  if (edits.solo != null) text.solo = edits.solo;
+  if (Object.keys(layers).length) text.layers = layers;
+  return text.order || text.layers || "solo" in text ? JSON.stringify(text) : "";
+}
+
+/**
+ * The layers of a loaded document as the edits leave them, bottom first; the document stays as it is.
+ * Each is a new object with the document's fields and pixels, `index`, its place before the edits, and `locked`.
+ */
+export function applyEdits(document, edits) {
+  const soloed = edits.solo != null && edits.solo < document.layers.length;
+  const layers = document.layers.map((layer, index) => {
+    const changed = change(layer, edits.layers[index] ?? {});
+    return { ...changed, index, visible: soloed ? index === edits.solo : changed.visible };
+  });
+  const order = (edits.order ?? []).filter((index) => index < layers.length);
+  for (let index = 0; index < layers.length; index++) if (!order.includes(index)) order.push(index);
+  return order.map((index) => layers[index]);
+}
+
+function change(layer, { right = 0, down = 0, scale = 1, rotation = 0, locked = false, ...set }) {
+  const w = Math.max(1, roundHalfEven(layer.w * scale));
+  const h = Math.max(1, roundHalfEven(layer.h * scale));
+  return {
+    ...layer, ...set, locked, w, h,
+    x: layer.x + right + Math.floor((layer.w - w) / 2),
+    y: layer.y + down + Math.floor((layer.h - h) / 2),
+    rotation: layer.rotation + rotation * (Math.PI / 180),
+  };
+}
+
+/** As Python rounds: the server must come to the same size. */
+function roundHalfEven(number) {
+  const down = Math.floor(number);
+  const rest = number - down;
+  if (rest !== 0.5) return rest < 0.5 ? down : down + 1;
+  return down % 2 ? down + 1 : down;
+}
+
+/** The layers that show in the composite. */
+export function visibleLayers(layers) {
+  return layers.filter((layer) => layer.visible && layer.opacity > 0);
+}

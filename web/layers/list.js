@@ -1,0 +1,150 @@
+// The list of layers, the top one first: thumbnail, name, eye, solo, lock; reordered by drag or with the keyboard.
+
+import { icon, iconButton, make } from "./dom.js";
+
+const THUMB = 32;
+const STARTS_AFTER = 4;
+const STEPS = { ArrowUp: 1, ArrowDown: -1 };
+const thumbs = new WeakMap();
+
+export class LayerList {
+  #editor;
+  #drag = null;
+  #shown = "";
+
+  constructor(editor) {
+    this.#editor = editor;
+    this.element = make("ul", {
+      class: "list", "aria-label": "Layers, the top one first", onkeydown: (event) => this.#key(event),
+      onpointerdown: (event) => this.#down(event), onpointermove: (event) => this.#move(event),
+      onpointerup: () => this.#up(true), onpointercancel: () => this.#up(false),
+    });
+    editor.watch(() => this.#refresh());
+  }
+
+  #refresh() {
+    const { layers, selected, solo, document: shown } = this.#editor;
+    const rows = layers.map((layer) => ({
+      layer, selected: layer.index === selected, solo: layer.index === solo,
+      visible: this.#editor.changes(layer.index).visible ?? shown.layers[layer.index].visible,
+    }));
+    // While a layer is moved on the stage nothing changes here: rows that stay keep the focus and the pointer.
+    const now = JSON.stringify([shown?.madeFor, ...rows.map(({ layer: { index, name, opacity, blend_mode, locked }, ...row }) =>
+      [index, name, opacity, blend_mode, locked, row.selected, row.solo, row.visible])]);
+    if (now === this.#shown) return;
+    this.#shown = now;
+    const focus = document.activeElement?.dataset?.focus;
+    const had = this.element.contains(document.activeElement);
+    this.element.replaceChildren(...rows.map((row) => this.#row(row)).reverse());
+    if (had) this.element.querySelector(`[data-focus="${focus}"]`)?.focus();
+  }
+
+  #row({ layer, selected, solo, visible }) {
+    const { index, name, locked } = layer;
+    const editor = this.#editor;
+    const toggle = (kind, picture, label, on, act) => {
+      const button = iconButton(picture, label, act);
+      button.dataset.focus = `${kind} ${index}`;
+      button.classList.add(kind);
+      button.classList.toggle("on", on);
+      return button;
+    };
+    const pick = make("button", {
+      type: "button", class: "pick", "aria-pressed": selected, "data-focus": `pick ${index}`, onclick: () => editor.select(index),
+      title: `${name}. Up and down select, with alt they move the layer; space hides it.`,
+    }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
+    return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
+      make("span", { class: "grip", "aria-hidden": "true" }, icon("grip")),
+      toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
+        () => editor.set(index, { visible: !visible })),
+      pick,
+      toggle("solo", "solo", `${solo ? "Show all layers, not only" : "Show only"} ${name}`, solo, () => editor.toggleSolo(index)),
+      toggle("lock", locked ? "locked" : "free", `${locked ? "Unlock" : "Lock"} ${name}`, locked,
+        () => editor.set(index, { locked: !locked })));
+  }
+
+  #key(event) {
+    const row = event.target.closest(".row");
+    if (!row || !event.target.classList.contains("pick") || event.ctrlKey || event.metaKey) return;
+    const index = Number(row.dataset.index);
+    const layers = this.#editor.layers;
+    const place = layers.findIndex((layer) => layer.index === index);
+    if (event.key in STEPS && event.altKey) this.#editor.reorder(index, place + STEPS[event.key]);
+    else if (event.key in STEPS) {
+      const next = layers[place + STEPS[event.key]];
+      if (next) this.element.querySelector(`[data-focus="pick ${next.index}"]`).focus();
+      if (next) this.#editor.select(next.index);
+    } else if (event.key === " ") row.querySelector(".eye").click();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  // A finger drags by the grip, so that it can scroll the list elsewhere; a mouse drags by the whole row.
+  #down(event) {
+    const row = event.target.closest(".row");
+    const hold = event.target.closest(event.pointerType === "mouse" ? ".grip, .pick" : ".grip");
+    if (!row || !hold || event.button !== 0 || this.#drag) return;
+    this.#drag = { row, from: event.clientY, pointer: event.pointerId, place: null };
+  }
+
+  #move(event) {
+    const drag = this.#drag;
+    if (!drag || event.pointerId !== drag.pointer) return;
+    if (drag.place === null && Math.abs(event.clientY - drag.from) < STARTS_AFTER) return;
+    if (drag.place === null) this.element.setPointerCapture(event.pointerId);
+    const rows = [...this.element.children];
+    const above = rows.filter((row) => row !== drag.row && event.clientY > middle(row)).length;
+    drag.place = rows.length - 1 - above;
+    drag.row.classList.add("dragged");
+    const others = rows.filter((row) => row !== drag.row);
+    rows.forEach((row) => row.classList.remove("before", "after"));
+    if (above < others.length) others[above].classList.add("before");
+    else others.at(-1)?.classList.add("after");
+  }
+
+  #up(done) {
+    const drag = this.#drag;
+    this.#drag = null;
+    if (!drag || drag.place === null) return;
+    this.#shown = "";
+    const index = Number(drag.row.dataset.index);
+    this.#editor.select(index);
+    if (done) this.#editor.reorder(index, drag.place);
+  }
+}
+
+function middle(row) {
+  const box = row.getBoundingClientRect();
+  return (box.top + box.bottom) / 2;
+}
+
+/** What a layer is beside shown, in short. */
+function told({ opacity, blend_mode }) {
+  return [blend_mode === "normal" ? "" : blend_mode.replaceAll("-", " "), opacity === 1 ? "" : `${Math.round(opacity * 100)}%`]
+    .filter(Boolean).join(" · ");
+}
+
+function thumbnail({ pixels }) {
+  if (!thumbs.has(pixels)) thumbs.set(pixels, drawThumb(pixels));
+  const canvas = make("canvas", { class: "thumb", width: 2 * THUMB, height: 2 * THUMB, "aria-hidden": "true" });
+  canvas.getContext("2d").drawImage(thumbs.get(pixels), 0, 0);
+  return canvas;
+}
+
+/** The layer as large as it goes into a square. */
+function drawThumb({ width, height, rgb, coverage }) {
+  const picture = new ImageData(width, height);
+  for (let pixel = 0; pixel < coverage.length; pixel++) {
+    picture.data.set(rgb.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
+    picture.data[4 * pixel + 3] = coverage[pixel];
+  }
+  const whole = new OffscreenCanvas(width, height);
+  whole.getContext("2d").putImageData(picture, 0, 0);
+  const small = new OffscreenCanvas(2 * THUMB, 2 * THUMB);
+  const context = small.getContext("2d");
+  const scale = (2 * THUMB) / Math.max(width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(whole, THUMB - (width * scale) / 2, THUMB - (height * scale) / 2, width * scale, height * scale);
+  return small;
+}

@@ -1,0 +1,133 @@
+// The layer panel inside a node: a bar that opens it, the picture, the selected layer's properties, the list of layers.
+
+import { iconButton, icon, make } from "./dom.js";
+import { Editor } from "./editor.js";
+import { LayerList } from "./list.js";
+import { loadDocument } from "./load.js";
+import { Properties } from "./properties.js";
+import { Stage } from "./stage.js";
+
+const CLOSED_HEIGHT = 30;
+const OPEN_HEIGHT = 440;
+const KEPT_DOCUMENTS = 4;
+const documents = new Map();
+
+/** Layers that were loaded lately: the page makes its nodes, and so its panels, anew whenever it goes a step back. */
+function load(payload, viewUrl) {
+  const key = JSON.stringify(payload);
+  const found = documents.get(key) ?? loadDocument(payload, viewUrl);
+  documents.delete(key);
+  documents.set(key, found);
+  found.catch(() => documents.delete(key));
+  if (documents.size > KEPT_DOCUMENTS) documents.delete(documents.keys().next().value);
+  return found;
+}
+
+export class Panel {
+  #editor;
+  #viewUrl;
+  #payload = null;
+  #loaded = null;
+  #failure = "";
+  #parts;
+
+  /** write(text): the edits for the node's widget. toggled(open): the user opened or closed it. viewUrl: see loadDocument. */
+  constructor({ write, toggled, viewUrl }) {
+    this.#viewUrl = viewUrl;
+    const editor = new Editor(write);
+    this.#editor = editor;
+    const title = make("button", { type: "button", class: "title", onclick: () => toggled(!this.open) },
+      icon("chevron"), icon("layers"), "Layers");
+    const badge = make("span", { class: "badge" });
+    const undo = iconButton("undo", "Take the last change of the layers back", () => editor.step(-1));
+    const redo = iconButton("redo", "Do the change of the layers again", () => editor.step(1));
+    const reset = iconButton("reset", "Reset the layers to how they came", () => editor.reset());
+    const notice = make("div", { class: "notice", role: "status" }, "These edits were made for other layers.",
+      make("button", { type: "button", class: "plain", onclick: () => editor.keep() }, "Keep"),
+      make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Reset"));
+    const empty = make("p", { class: "empty" });
+    const inside = make("div", { class: "inside" }, new Stage(editor).element, new Properties(editor).element,
+      new LayerList(editor).element);
+    this.#parts = { title, badge, undo, redo, reset, notice, empty, inside };
+    this.element = make("div", {
+      class: "layerdiff-panel", "data-capture-wheel": "true", onkeydown: (event) => this.#key(event),
+    }, make("div", { class: "bar" }, title, badge, make("span", { class: "space" }), undo, redo, reset), notice, empty, inside);
+    editor.watch(() => this.#refresh());
+    this.open = false;
+  }
+
+  get open() {
+    return this.element.classList.contains("open");
+  }
+
+  set open(open) {
+    this.element.classList.toggle("open", open);
+    this.element.style.minHeight = `${this.height}px`;
+    this.#load();
+    this.#refresh();
+  }
+
+  get height() {
+    return this.open ? OPEN_HEIGHT : CLOSED_HEIGHT;
+  }
+
+  get text() {
+    return this.#editor.text;
+  }
+
+  set text(text) {
+    this.#editor.text = text;
+  }
+
+  /** Show what a run sent: `layer_panel[0]` of the node's ui. */
+  show(payload) {
+    if (payload === this.#payload) return;
+    this.#payload = payload;
+    this.#load();
+  }
+
+  /** The layers' pixels come only when somebody looks at them. */
+  async #load() {
+    const payload = this.#payload;
+    if (!payload || !this.open || payload === this.#loaded) return;
+    this.#loaded = payload;
+    try {
+      const document = await load(payload, this.#viewUrl);
+      if (payload !== this.#loaded) return;
+      this.#failure = "";
+      this.#editor.show(document);
+    } catch (error) {
+      this.#failure = error.message;
+      this.#refresh();
+    }
+  }
+
+  #key(event) {
+    // Else the page would delete the node.
+    if (["Delete", "Backspace"].includes(event.key)) event.stopPropagation();
+    // The page goes back and forth itself, except where an input has the focus.
+    const key = event.key.toLowerCase();
+    if (event.target.type !== "range" || !(event.ctrlKey || event.metaKey) || !"zy".includes(key)) return;
+    const by = key === "y" || event.shiftKey ? 1 : -1;
+    if (by < 0 ? this.#editor.history.canUndo : this.#editor.history.canRedo) this.#editor.step(by);
+    event.preventDefault();
+  }
+
+  #refresh() {
+    const { title, badge, undo, redo, reset, notice, empty, inside } = this.#parts;
+    const { document, history, problem, stale, text } = this.#editor;
+    title.setAttribute("aria-expanded", this.open);
+    badge.textContent = stale || problem ? "stale" : text ? "edited" : "";
+    badge.classList.toggle("warning", stale || problem !== null);
+    undo.disabled = !history.canUndo;
+    redo.disabled = !history.canRedo;
+    reset.disabled = text === "";
+    for (const button of [undo, redo, reset]) button.hidden = !this.open;
+    notice.hidden = !this.open || !stale;
+    const failure = problem ?? this.#failure;
+    inside.hidden = !this.open || !document || failure !== "";
+    empty.hidden = !this.open || !inside.hidden;
+    empty.classList.toggle("warning", failure !== "");
+    empty.textContent = failure || `Run the workflow to see the layers here.${text ? " The edits are kept." : ""}`;
+  }
+}

@@ -93,9 +93,14 @@ class PanelPage:
         self.page.mouse.up()
 
     def centre_of(self, place: Locator) -> tuple[float, float]:
-        # What follows the picture is drawn with the page's next frame.
-        place.wait_for()
-        box = place.bounding_box()
+        # What lies on the picture follows it with the page's next frames.
+        self.page.evaluate(DRAWN)
+        for _ in range(50):
+            place.wait_for()
+            box = place.bounding_box()
+            if box is not None:
+                break
+            self.page.wait_for_timeout(100)
         assert box is not None
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 

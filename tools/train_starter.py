@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +91,10 @@ def train_evaluator(world: World, options: argparse.Namespace) -> None:
 
 
 def train_vae(world: World, options: argparse.Namespace) -> None:
-    renderer = world.renderer(VAE_SEED)
-    batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
     model = world.new_vae()
     run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, 2e-3)
-    while not run.done:
-        pixels = next(batches).contiguous(memory_format=torch.channels_last)
-        with world.autocast():
-            loss, figures = vae.autoencoder_loss(model, pixels)
-        run.update(loss)
-        if run.step % TELL_EVERY == 0:
-            run.tell(**{name: value.item() for name, value in figures.items()})
-        if run.step % 1000 == 0:
-            autoencoder_sheet(model, next(batches)[::4], world.folder / "vae.png")
+    batches = fit_pictures(world, options, run, model, VAE_SEED)
     with run.averaged():
-        autoencoder_sheet(model, next(batches)[::4], world.folder / "vae.png")
         mean, std = vae.latent_statistics(model, batches)
     (world.folder / "latent.json").write_text(json.dumps({"mean": mean, "std": std}))
     run.save()
@@ -112,11 +102,18 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
 
 def train_decoder(world: World, options: argparse.Namespace) -> None:
     """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
-    renderer = world.renderer(DECODER_SEED)
-    batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
     network = world.trained_vae()
     decoder = nn.ModuleDict({"decoder": network.decoder, "post_quant_conv": network.post_quant_conv})
     run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, 1e-3)
+    fit_pictures(world, options, run, network, DECODER_SEED)
+    run.save()
+
+
+def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int) -> Iterator[torch.Tensor]:
+    """Train what the run trains of an autoencoder until its time is up. Returns the batches that go on."""
+    renderer = world.renderer(seed)
+    batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
+    sheet = run.path.with_suffix(".png")
     while not run.done:
         pixels = next(batches).contiguous(memory_format=torch.channels_last)
         with world.autocast():
@@ -124,9 +121,11 @@ def train_decoder(world: World, options: argparse.Namespace) -> None:
         run.update(loss)
         if run.step % TELL_EVERY == 0:
             run.tell(**{name: value.item() for name, value in figures.items()})
+        if run.step % 1000 == 0:
+            autoencoder_sheet(network, next(batches)[::4], sheet)
     with run.averaged():
-        autoencoder_sheet(network, next(batches)[::4], world.folder / "decoder.png")
-    run.save()
+        autoencoder_sheet(network, next(batches)[::4], sheet)
+    return batches
 
 
 def train_unet(world: World, options: argparse.Namespace) -> None:

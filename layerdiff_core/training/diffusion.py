@@ -31,8 +31,8 @@ def loss(predicted: Tensor, wanted: Tensor, alpha_bar: Tensor, prediction: str) 
     """Mean squared error with the square root of min-SNR-5 weights (Hang et al. 2023). Returns [N], one value a sample.
 
     The root is ours: what a thing's shape is to be is decided at SNR 0.02 to 0.4, where min-SNR itself hardly looks. Begun
-    from true latents at an SNR of 0.4, a starter trained with the plain weights drew every thing right, from 0.02 on it
-    drew 85 of 100.
+    from true latents at an SNR of 0.4, a starter trained with the plain weights drew 40 of 40 things right, from 0.02 on
+    it drew 34.
     """
     snr = alpha_bar / (1 - alpha_bar)
     weight = (snr.clamp_max(MIN_SNR) / (snr if prediction == "eps" else snr + 1)).sqrt()

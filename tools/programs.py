@@ -7,13 +7,14 @@ from pathlib import Path
 
 from . import browser, setup
 
-PURPOSES = {"chromium": "drives the page", "gimp": "reads our PSD files", "imagemagick": "reads our PSD files"}
+PURPOSES = {"chromium": "drives the page", "gimp": "reads our PSD files", "imagemagick": "reads our PSD files",
+            "krita": "reads our OpenRaster files", "xvfb": "is the screen that Krita needs", "xauth": "lets Krita onto xvfb"}
 
 
 def missing() -> list[str]:
     """Names of Debian's packages for the programs that are not here."""
-    found = {"chromium": browser.find(), "gimp": shutil.which("gimp"),
-             "imagemagick": shutil.which("magick") or shutil.which("convert-im6.q16")}
+    found = {"chromium": browser.find(), "imagemagick": shutil.which("magick") or shutil.which("convert-im6.q16"),
+             **{name: shutil.which(name) for name in ("gimp", "krita", "xauth")}, "xvfb": shutil.which("xvfb-run")}
     return [name for name, path in found.items() if path is None]
 
 

@@ -52,6 +52,17 @@ def gimp(file: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
     return layers, rgba(Path(f"{file}.png"))
 
 
+def krita(file: Path, to: Path) -> None:
+    """Have Krita open a file and write what it sees: the flattened picture as PNG, the layers as OpenRaster. Skips the test
+    where there is no Krita."""
+    _find("", "krita", "krita")  # which cannot even tell its version without a screen
+    # A sham screen will do. Its first start fills its home for half a minute: a home for all tests, not one for each.
+    screen = [_find("", "xvfb xauth", "xvfb-run"), "-a", "-s", "-screen 0 1024x768x24"]
+    home = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR"), str(to.parent.parent))
+    done = _run(*screen, "krita", "--nosplash", "--export", "--export-filename", to, file, **home)
+    assert to.exists(), done.stderr
+
+
 def magick(*arguments: str | Path) -> str:
     """What ImageMagick's convert prints. Skips the test where it is not there."""
     # Debian's name first: another program may be called convert.
@@ -74,5 +85,6 @@ def _find(title: str, package: str, *names: str) -> str:
     pytest.skip(missing)
 
 
-def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=200)
+def _run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=200,
+                          env={**os.environ, **environment})

@@ -1,6 +1,6 @@
-"""OpenRaster files as pyora, a library that did not write them, reads and composes them, and as it writes them.
+"""OpenRaster files as Krita and the library pyora, which did not write them, read and compose them, and as they write them.
 
-The image programs of Debian 12 cannot be asked: its GIMP lacks the plug-in and its ImageMagick the library for this format.
+GIMP and ImageMagick of Debian 12 cannot be asked: one lacks the plug-in and the other the library for this format.
 """
 
 import os
@@ -15,8 +15,35 @@ from layerdiff_core.composite import composite
 from layerdiff_core.files.ora import NEAREST, read_ora, write_ora
 from layerdiff_core.layers import layer_coverage, ordered
 from tests.documents import mixed_document, same
+from tests.external.programs import krita, rgba
 
 FORMULAS_OF_ITS_OWN = {"soft-light"}
+
+
+def test_krita_composes_the_same(tmp_path: Path) -> None:
+    doc = mixed_document(modes=("normal",))
+    write_ora(doc, tmp_path / "a.ora", {})
+    krita(tmp_path / "a.ora", tmp_path / "a.png")
+    image, alpha = (255 * part[0].numpy() for part in composite(doc))
+    seen = rgba(tmp_path / "a.png")
+    assert seen.shape == (33, 40, 4)
+    assert np.abs(seen[..., 3] - alpha).max() <= 2
+    assert np.abs(seen[..., :3] - image)[alpha >= 1].max() <= 2
+
+
+def test_krita_sees_the_same_layers(tmp_path: Path) -> None:
+    doc = mixed_document(16, modes=tuple(mode for mode in MODES if mode not in NEAREST))
+    write_ora(doc, tmp_path / "a.ora", {})
+    krita(tmp_path / "a.ora", tmp_path / "b.ora")
+    theirs = ordered(read_ora(tmp_path / "b.ora"))
+    assert len(theirs) == 16
+    for its, ours in zip(theirs, ordered(doc)):
+        for key in ("name", "x", "y", "w", "h", "visible", "blend_mode"):
+            assert its[key] == ours[key], key
+        assert its["opacity"] == pytest.approx(ours["opacity"], abs=1 / 255)
+        coverage = layer_coverage(ours)
+        assert np.abs(layer_coverage(its) - coverage).max() <= 1 / 255
+        assert np.abs(its["image"] - ours["image"])[coverage > 0].max() <= 1 / 255
 
 
 @pytest.fixture

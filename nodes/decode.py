@@ -34,18 +34,19 @@ class LayerDiffDecodeLayers(io.ComfyNode):
                                tooltip="The grey of the mask that becomes half covered: less makes layers larger."),
                 io.Float.Input("softness", default=0.4, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Width of the mask's soft edge in greys: 0 cuts hard."),
-                io.Int.Input("scene", default=0, min=0, max=255, tooltip="Which scene of the latent the layers are of."),
+                io.Int.Input("scene", default=0, min=-1, max=255, tooltip="Which scene of the latent the layers are of, counted "
+                             "from 0. -1: all scenes, one after the other; the nodes that follow run once for each."),
                 edits_input(),
             ],
             outputs=[
-                LAYERS.Output("layers", display_name="layers", tooltip="The scene's layers, background first, with the layer "
-                              "panel's edits."),
+                LAYERS.Output("layers", display_name="layers", is_output_list=True, tooltip="The scene's layers, background "
+                              "first, with the layer panel's edits. Of all scenes a list."),
                 io.Image.Output("images", display_name="images", tooltip="Pictures of all layers of all scenes, colours "
                                 "carried on beyond the mask's edge."),
                 io.Mask.Output("coverage", display_name="coverage", tooltip="Masks of all layers of all scenes: 1 where "
                                "the layer is, the opposite of Load Image's mask."),
-                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene; of the chosen "
-                                "one with the layer panel's edits."),
+                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene; of those "
+                                "chosen with the layer panel's edits."),
             ],
         )
 
@@ -68,10 +69,12 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         picture = bleed_colours(picture.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
         titles = layer_names(names, layers)
         scenes = [make_document(p, c, titles) for p, c in zip(picture.split(layers), coverage.split(layers))]
-        decoded = scenes[scene]
-        scenes[scene], stale = apply_edits(decoded, edits)
-        composites = torch.cat([composite(each)[0] for each in scenes])
-        return io.NodeOutput(scenes[scene], picture, coverage, composites, ui=panel_ui(decoded, stale))
+        chosen = range(count) if scene < 0 else [scene]
+        edited = {number: apply_edits(scenes[number], edits) for number in chosen}
+        composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
+                                for number in range(count)])
+        shown = panel_ui(scenes[chosen[0]], edited[chosen[0]][1])
+        return io.NodeOutput([document for document, _ in edited.values()], picture, coverage, composites, ui=shown)
 
 
 def check_latent(latent: torch.Tensor, layers: int, vae: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from layerdiff_core.composite import composite
@@ -19,7 +20,7 @@ from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import INDEX, read_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
 from layerdiff_core.layers import ordered
-from tests.api.graphs import Graph, changed, node
+from tests.api.graphs import Graph, changed, layered, node
 from tests.documents import mixed_document, same
 from tools.client import NodeFailed, PromptRefused, Result
 from tools.host import Server
@@ -48,8 +49,8 @@ def graph(place: str, **changes: Any) -> Graph:
     }
 
 
-def files(server: Server, result: Result) -> list[Path]:
-    saved = result.outputs["2"]["files"]
+def files(server: Server, result: Result, node: str = "2") -> list[Path]:
+    saved = result.outputs[node]["files"]
     assert all(file["type"] == "output" for file in saved)
     return [server.data / "output" / file["subfolder"] / file["filename"] for file in saved]
 
@@ -70,6 +71,19 @@ def test_what_goes_out_comes_in_the_same(server: Server, place: str, format: str
         again = f"{place}/back/{path.name}"
     result = server.client.run(changed(graph(place), {"1.file": again}))
     same(mixed_document(), read_psd(files(server, result)[0]))
+
+
+@pytest.mark.parametrize("scene, count", [(-1, 2), (1, 1)])
+def test_scenes_go_into_a_file_each(server: Server, place: str, scene: int, count: int) -> None:
+    export = node("LayerDiffExportLayers", layers=["5", 0], filename_prefix=f"{place}/scenes{scene}", format="psd", trim=False,
+                  colour_space="display", edits="")
+    drawn = layered("layerdiff_starter.safetensors")
+    result = server.client.run(changed(drawn, {"3.scenes": 2, "5.scene": scene, "7": export}))
+    documents = [read_psd(path) for path in files(server, result, "7")]
+    names = [[layer["name"] for layer in ordered(document)] for document in documents]
+    assert names == [["background", "balloon", "fox"]] * count
+    if count == 2:
+        assert not torch.equal(*(document["layers"][1]["image"] for document in documents))
 
 
 def test_the_workflow_is_inside(server: Server, place: str) -> None:

@@ -36,7 +36,7 @@ def test_sampling_replaces_nothing(host_before: dict[str, Any], pack: ModuleType
                                                                          1.0, 0.0, 1.0)
     drawn = pack.nodes.sample.LayerDiffSMGKSampler.execute(
         starter.model, positive, negative, latent, starter.vae, 1, 2, 3.0, "euler", "normal", 1.0, 0.5, 1.0, 0.0, 1.0).args[0]
-    document = pack.nodes.decode.LayerDiffDecodeLayers.execute(drawn, starter.vae, names, 0.5, 0.4, 0).args[0]
+    document = pack.nodes.decode.LayerDiffDecodeLayers.execute(drawn, starter.vae, names, 0.5, 0.4, 0).args[0][0]
     pack.nodes.composite.LayerDiffCompositeLayers.execute(document, "display")
     assert replaced(host_before, take_snapshot()) == []
 

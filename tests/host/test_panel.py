@@ -99,11 +99,26 @@ def test_decode_applies_the_edits_to_the_chosen_scene_alone(nodes: Any) -> None:
     edits = json.dumps({"version": 1, "solo": 1})
     plain = run(samples, Vae(), "", 0.5, 0.4, 1)
     output = run(samples, Vae(), "", 0.5, 0.4, 1, edits)
-    assert [layer["visible"] for layer in output.args[0]["layers"]] == [False, True]
-    assert [layer["visible"] for layer in plain.args[0]["layers"]] == [True, True]
+    assert eyes(output) == [[False, True]] and eyes(plain) == [[True, True]]
     assert torch.equal(output.args[3][0], plain.args[3][0]) and not torch.equal(output.args[3][1], plain.args[3][1])
     assert torch.equal(output.args[1], plain.args[1]) and torch.equal(output.args[2], plain.args[2])
     assert sent(output) == sent(plain) and [layer["visible"] for layer in sent(output)["layers"]] == [True, True]
+
+
+def eyes(output: Any) -> list[list[bool]]:
+    """Of each scene that came out, which layers are visible."""
+    return [[layer["visible"] for layer in document["layers"]] for document in output.args[0]]
+
+
+def test_decode_applies_the_edits_to_all_scenes_where_all_are_chosen(nodes: Any) -> None:
+    samples = {"samples": torch.rand(6, 2, 2, 3, generator=torch.Generator().manual_seed(1)), "layers": 2}
+    run = nodes.decode.LayerDiffDecodeLayers.execute
+    singles = [run(samples, Vae(), "", 0.5, 0.4, scene, '{"version": 1, "solo": 1}') for scene in range(3)]
+    output = run(samples, Vae(), "", 0.5, 0.4, -1, '{"version": 1, "solo": 1}')
+    assert eyes(output) == [[False, True]] * 3 and sent(output) == sent(singles[0])
+    assert torch.equal(output.args[3], torch.cat([single.args[3][n : n + 1] for n, single in enumerate(singles)]))
+    for document, single in zip(output.args[0], singles):
+        assert torch.equal(document["layers"][1]["image"], single.args[0][0]["layers"][1]["image"])
 
 
 @pytest.mark.parametrize("name", ["LayerDiffDecodeLayers", "LayerDiffCompositeLayers"])

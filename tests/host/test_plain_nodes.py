@@ -289,7 +289,7 @@ def test_sizes_are_padded_and_cropped_back(pack, starter, prompts) -> None:
     latent = empty(pack, starter, size=(72, 104))
     assert latent["samples"].shape == (3, 2 * models.CHANNELS, 16, 16)
     drawn = {**latent, "samples": ksampler(starter.model, prompts, latent)}
-    document, images, coverage, composite = pack.nodes.decode.LayerDiffDecodeLayers.execute(
+    (document,), images, coverage, composite = pack.nodes.decode.LayerDiffDecodeLayers.execute(
         drawn, starter.vae, "sky\nballoon", 0.5, 0.4, 0).args
     assert document["canvas"] == (72, 104) and images.shape == (3, 104, 72, 3) and coverage.shape == (3, 104, 72)
     assert composite.shape == (1, 104, 72, 3)

@@ -93,7 +93,7 @@ def test_the_hosts_empty_latent_and_latent_upscaling(pack: ModuleType, text2laye
     drawn = ksampler(text2layer, latent)
     assert drawn["samples"].shape[1] == text2layer.vae.latent_channels
     larger = host.LatentUpscale().upscale(drawn, "bilinear", 128, 64, "disabled")[0]
-    document, *_ = decode(pack, text2layer, ksampler(text2layer, larger, denoise=0.5))
+    (document,), *_ = decode(pack, text2layer, ksampler(text2layer, larger, denoise=0.5))
     assert document["canvas"] == (128, 64)
 
 
@@ -135,7 +135,7 @@ def test_all_layers_come_out_of_tiles_where_memory_is_short(pack: ModuleType, te
 
 def test_decode_layers(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
     count = text2layer.foregrounds + 1
-    document, images, coverage, composites = decode(pack, text2layer, plain, names="sky", scene=1)
+    (document,), images, coverage, composites = decode(pack, text2layer, plain, names="sky", scene=1)
     assert images.shape == (2 * count, 64, 64, 3) and coverage.shape == (2 * count, 64, 64)
     assert composites.shape == (2, 64, 64, 3)
     assert [layer["name"] for layer in document["layers"]] == ["sky", *(f"layer {n}" for n in range(1, count))]
@@ -155,7 +155,7 @@ def test_the_composite_is_the_papers_formula(pack: ModuleType, text2layer: Simpl
 def test_sizes_are_padded_and_cropped_back(pack: ModuleType, text2layer: SimpleNamespace) -> None:
     latent = empty(pack, text2layer, size=(72, 104))
     assert latent["samples"].shape[2:] == (16, 16)
-    document, images, *_ = decode(pack, text2layer, latent)
+    (document,), images, *_ = decode(pack, text2layer, latent)
     assert document["canvas"] == (72, 104) and images.shape[1:3] == (104, 72)
     again, count = pack.nodes.latents.LayerDiffEncodeLayers.execute(document, text2layer.vae).args
     assert count == text2layer.foregrounds + 1
@@ -164,7 +164,7 @@ def test_sizes_are_padded_and_cropped_back(pack: ModuleType, text2layer: SimpleN
 
 
 def test_encode_layers_is_the_networks_own_encoding(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
-    document, images, coverage, _ = decode(pack, text2layer, plain, softness=1.0)
+    (document,), images, coverage, _ = decode(pack, text2layer, plain, softness=1.0)
     count = text2layer.foregrounds + 1
     encoded = pack.nodes.latents.LayerDiffEncodeLayers.execute(document, text2layer.vae).args[0]["samples"]
     pictures, masks = images[:count].movedim(-1, 1), coverage[:count, None]

@@ -1,6 +1,9 @@
 // A layer put on the canvas by its x, y, w, h, rotation and flips: the page's twin of place in layers.py.
 
-const contentBoxes = new WeakMap();
+import { contentBox } from "./content.js";
+
+/** The least coverage that counts, of 255; what is averaged down has parts of it. */
+const ANY = Number.MIN_VALUE;
 const reductions = new WeakMap();
 const placements = new WeakMap();
 
@@ -22,7 +25,7 @@ export function place(layer, canvas) {
 }
 
 function moved({ pixels, x, y }, canvas) {
-  const box = contentBox(pixels);
+  const box = contentBox(pixels, ANY);
   const clipped = clip({ left: x + box.left, top: y + box.top, right: x + box.right, bottom: y + box.bottom }, canvas);
   const { width, rgb, coverage } = pixels;
   return clipped && { ...clipped, rgb, coverage, stride: width, start: (clipped.top - y) * width + clipped.left - x };
@@ -89,7 +92,7 @@ const unit = (value) => Math.min(Math.max(value, 0), 1);
 
 /** The pixels of the canvas that a turned and scaled layer's content can touch; right and bottom exclusive. */
 function turnedBox(layer, source, cos, sin) {
-  const box = contentBox(source);
+  const box = contentBox(source, ANY);
   const across = span(box.left, box.right, source.width, layer.w, layer.flip_h);
   const along = span(box.top, box.bottom, source.height, layer.h, layer.flip_v);
   const corners = across.flatMap((u) => along.map((v) => [u * cos - v * sin, u * sin + v * cos]));
@@ -107,26 +110,6 @@ function span(first, end, count, length, flipped) {
   const low = Math.max(((first - 1 - middle) * length) / count, -length / 2 - 0.5);
   const high = Math.min(((end + 1 - middle) * length) / count, length / 2 + 0.5);
   return flipped ? [-high, -low] : [low, high];
-}
-
-/** The part of a layer's own pixels that has any coverage; right and bottom exclusive. */
-function contentBox(pixels) {
-  if (!contentBoxes.has(pixels)) contentBoxes.set(pixels, findContent(pixels));
-  return contentBoxes.get(pixels);
-}
-
-function findContent({ width, height, coverage }) {
-  const box = { left: width, top: height, right: 0, bottom: 0 };
-  for (let row = 0, pixel = 0; row < height; row++) {
-    for (let column = 0; column < width; column++, pixel++) {
-      if (coverage[pixel] === 0) continue;
-      if (row < box.top) box.top = row;
-      box.bottom = row + 1;
-      if (column < box.left) box.left = column;
-      if (column >= box.right) box.right = column + 1;
-    }
-  }
-  return box;
 }
 
 /** Pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last result is remembered. */

@@ -19,7 +19,7 @@ from .bench import machine
 from .evaluate import BATCH, Progress, channels_first, defaults
 
 STARTER = "text2layer_starter.safetensors"
-SETTINGS = {"steps": 50, "cfg": 7.5, "sampler_name": "ddim", "smg_scale": 0.0}
+SETTINGS = {"steps": 50, "cfg": 3.0, "sampler_name": "ddim", "smg_scale": 0.0}
 RECONSTRUCTED = 500
 SHOWN = 24
 NAMES = {"psnr_foreground": "psnr_foreground", "psnr_background": "psnr_background", "psnr_composed": "psnr_composed",

@@ -20,7 +20,7 @@ from .page import HEIGHT, WIDTH, open_page
 
 NODE_PICTURES = setup.ROOT / "web" / "docs" / "images"
 WORKFLOWS = setup.ROOT / "workflows"
-RUN = {"text_to_layers", "edit_in_page", "layers_to_psd"}
+RUN = {"text_to_layers", "edit_in_page", "layers_to_psd", "text_to_two_layers", "foreground_for_background"}
 RUN_LIMIT_SECONDS = 300
 PIXELS = 2
 WORKFLOW_WIDTH = 1200

@@ -208,6 +208,13 @@ class Watch:
             self.seen.append(f"{event} {facts}")
 
 
+def peak_memory() -> int:
+    """The most bytes that this process ever held. (Linux lets ru_maxrss begin with those of the process that started it.)"""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("utf-8"))
+    assert found
+    return 1024 * int(found[1])
+
+
 def main(folder: Path) -> None:
     """Write sound files, read them damaged, and print what came of it."""
     chance = random.Random(4)
@@ -221,6 +228,7 @@ def main(folder: Path) -> None:
     watch, counts, problems, slowest = Watch(), Counter[str](), list[str](), 0.0
     damaged = folder / "damaged"
     damaged.mkdir()
+    before = peak_memory()
     for reader, what, content, checked in (case for some in cases for case in some):
         files = content if isinstance(content, dict) else {FILES[reader]: content}
         for name, data in files.items():
@@ -251,11 +259,9 @@ def main(folder: Path) -> None:
         slowest = max(slowest, time.process_time() - started)
         for name in files:
             (damaged / name).unlink()
-    # Not ru_maxrss: Linux lets that begin with the memory of the process that started this one.
-    status = Path("/proc/self/status").read_text("utf-8")
-    peak = 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+    rise = peak_memory() - before
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    print(json.dumps({"counts": counts, "problems": problems, "written": watch.seen, "peak_bytes": peak,
+    print(json.dumps({"counts": counts, "problems": problems, "written": watch.seen, "rise_bytes": rise,
                       "slowest_seconds": round(slowest, 2), "left": left}))  # fmt: skip
 
 

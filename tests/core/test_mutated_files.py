@@ -23,7 +23,8 @@ def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
     assert came["written"] == []
     assert came["left"] == ["a.ora", "a.psd", "damaged", "sound", *(f"sound/{path.name}" for path in sorted(
         (tmp_path / "sound").iterdir()))]  # fmt: skip
-    assert came["peak_bytes"] < 1e9
+    # 1 GB in all, less what torch for a CPU takes by itself; torch for CUDA takes twice that before any file is read.
+    assert came["rise_bytes"] < 1e9 - 230e6
     assert came["slowest_seconds"] < 10  # of the processor
     counts = came["counts"]
     assert sum(counts.values()) >= 500

@@ -80,6 +80,11 @@ def _lay(image: Tensor, beneath: Tensor, layer: dict[str, Any], box: Box, linear
     through = torch.zeros_like(beneath) if layer["mask"] is None else layer["mask"][part].to(image).clamp(0, 1)
     if layer["opacity"] < 1:
         through = torch.lerp(torch.ones_like(through), through, layer["opacity"])
+    # Mostly a background, an eighth of the work for eight layers. The corner keeps the search from the other layers.
+    if layer["blend_mode"] == "normal" and not through[0, 0, 0] and through.amax() == 0:
+        image.copy_(_to_linear(source) if linear else source)
+        beneath.zero_()
+        return
     if layer["blend_mode"] != "normal":
         alpha = (1 - beneath)[..., None]
         backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)

@@ -19,13 +19,13 @@ class LayerDiffLoadModel(io.ComfyNode):
             node_id="LayerDiffLoadModel",
             display_name="Load Layered Model",
             category="LayerDiff/load",
-            description="Loads a complete layered model of either family, LayerDiff or Text2Layer: the small starter that the "
+            description="Loads a complete layered model of either family, LayerDiff or Text2Layer: a small starter that the "
             "pack carries, or one of your own from models/layered_models. For your SD 1.5 checkpoints use Apply LayerDiff "
             "Adapter.",
             search_aliases=["load layerdiff", "load text2layer", "layered checkpoint", "starter model"],
             inputs=[io.Combo.Input("model_name", options=folders.model_names(), default=STARTER,
-                                   tooltip="The file. layerdiff_starter comes with the pack: small, quick on a CPU, and "
-                                   "it knows a toy world only (the README lists it).")],
+                                   tooltip="The file. layerdiff_starter and text2layer_starter come with the pack: small, "
+                                   "quick on a CPU, and they know a toy world only (the README lists it).")],
             outputs=[
                 io.Model.Output(tooltip="The layered diffusion model; works with any sampler of the host."),
                 io.Clip.Output(tooltip="The text encoder that belongs to it."),

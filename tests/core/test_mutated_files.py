@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("resource", reason="Windows has no module that tells a process its highest memory")
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -75,9 +75,9 @@ def rgba(file: Path) -> np.ndarray:
 
 
 def _find(title: str, package: str, *names: str) -> str:
-    """The first of the names that is a program which calls itself by the title."""
+    """The first of the names that is a program which calls itself by the title; "" asks none for it."""
     for name in names:
-        if shutil.which(name) and title in _run(name, "--version").stdout:
+        if shutil.which(name) and (not title or title in _run(name, "--version").stdout):
             return name
     missing = f"{title} is not here to read the file. On Debian or Ubuntu: apt-get install {package}"
     if os.environ.get("CI") == "true":

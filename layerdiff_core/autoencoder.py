@@ -1,6 +1,5 @@
 """CaT2I-AE, the composition-aware autoencoder of Text2Layer: foregrounds, background and masks in one latent."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,19 +95,6 @@ class CompositionAutoencoder(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """What a file holds of it: all but the batch norms' counters, which only training counts."""
         return {name: value for name, value in self.state_dict().items() if not name.endswith(COUNTER)}
-
-    @torch.no_grad()
-    def start_from(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Take over an SD autoencoder's weights wherever name and shape agree; the rest stays as it is. Returns their names.
-
-        tensors: named as in an SD VAE file ("encoder.conv_in.weight"). At SD's widths all agree but the encoder's first
-        convolution, which reads more channels here. Not in the paper, which trains from scratch: ours, to save training.
-        """
-        own = self.state_dict()
-        taken = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]
-        for name in taken:
-            own[name].copy_(tensors[name])
-        return taken
 
     def last_layers(self) -> list[Tensor]:
         """The last weights of the heads of F, B and I: where the adversarial term's share is measured."""

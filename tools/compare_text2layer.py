@@ -24,7 +24,7 @@ from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders
 from layerdiff_pack.layerdiff_core.evaluation.judge import Drawn, Judge, figures, judge_scenes, load_judge
 from layerdiff_pack.layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
-from layerdiff_pack.layerdiff_core.training import diffusion, text2layer
+from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import sample
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
 from layerdiff_pack.layerdiff_core.training.starter import CANVAS
@@ -36,7 +36,7 @@ FULL, NOT_COMPOSED, STACKED = "cat2i", "cat2i_without_composed_image", "stacked_
 CLAIMS = {"cat2i_against_stacked_plain_latents": (FULL, STACKED), "with_against_without_composed_image": (FULL, NOT_COMPOSED)}
 TERMS: dict[str, dict[str, bool]] = {FULL: {}, NOT_COMPOSED: {"composed": False},
                                      STACKED: {"composed": False, "mask_terms": False}}
-CHANNELS = 8
+CHANNELS, AUTOENCODER_BATCH = 8, 16
 SAMPLING_STEPS, GUIDANCE, BATCH, REQUESTS_SEED = 25, 4.0, 20, 11
 
 
@@ -48,8 +48,13 @@ def new_autoencoder(variant: str, architecture: dict[str, Any]) -> Any:
         return StackedAutoencoder(network, architecture["foregrounds"])
     model = networks.composition_autoencoder(architecture)
     networks.initialise(model)
-    text2layer.initialise(model)
+    cat2i.initialise(model)
     return model
+
+
+def with_changes(options: argparse.Namespace, **changes: Any) -> argparse.Namespace:
+    """The same options but for some."""
+    return argparse.Namespace(**{**vars(options), **changes})
 
 
 def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: str, seed: int) -> dict[str, float]:
@@ -65,11 +70,10 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     architecture = text2layer.architecture(options.foregrounds, CHANNELS * (2 * options.foregrounds + 1))
     model = new_autoencoder(variant, architecture)
     if not (world.folder / "unet.safetensors").exists():
-        options.minutes = options.autoencoder_minutes
-        training.fit_autoencoder(world, options, architecture, model, **TERMS[variant])
+        stage = with_changes(options, batch=AUTOENCODER_BATCH, minutes=options.autoencoder_minutes)
+        training.fit_autoencoder(world, stage, architecture, model, **TERMS[variant])
     decoder, facts = training.load_autoencoder(world, model)
-    options.minutes = options.unet_minutes
-    training.fit_unet(world, options, decoder, facts)
+    training.fit_unet(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
     found = measure(world, options, judge, decoder, facts)
     result.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     return found
@@ -95,8 +99,8 @@ def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: An
         composites.append(drawn.composite())
         real = renders.scene_layers(renderer, [request.scene for request in part])
         with world.autocast():
-            again = text2layer.decode(decoder, text2layer.encode(decoder, real))
-        for name, value in text2layer.reconstruction_figures(real, *again).items():
+            again = cat2i.decode(decoder, cat2i.encode(decoder, real))
+        for name, value in cat2i.reconstruction_figures(real, *again).items():
             totals[f"reconstruction_{name}"] = totals.get(f"reconstruction_{name}", 0.0) + value * len(part) / len(requests)
     distance = renders.distances(judge, renderer, {layers: torch.cat(composites)})
     judged = {name: values[str(layers)] for name, values in figures(judge, {layers: verdicts}).items()}
@@ -112,7 +116,7 @@ def draw(world: World, model: Any, decoder: Any, facts: dict[str, Any], requests
     z = sample(model, model.encode(rows.to(world.device)), model.encode(empty.to(world.device)),
                (len(rows), mean.numel(), CANVAS // 8, CANVAS // 8), 1, SAMPLING_STEPS, GUIDANCE,
                diffusion.sd_alphas_cumprod(world.device), torch.Generator(world.device).manual_seed(start))
-    return text2layer.decode(decoder, z * std + mean)[0]
+    return cat2i.decode(decoder, z * std + mean)[0]
 
 
 def as_drawn(layers: Layers) -> Drawn:
@@ -139,7 +143,7 @@ def budget(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = training.arguments()
     parser.description = __doc__
-    parser.set_defaults(out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
+    parser.set_defaults(batch=48, out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--autoencoder-minutes", type=float, default=15, help="budget of each autoencoder")
     parser.add_argument("--unet-minutes", type=float, default=15, help="budget of each UNet")

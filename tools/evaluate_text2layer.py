@@ -12,8 +12,8 @@ from layerdiff_core.data.objects import ObjectSet
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, worst_objects
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer, scene_layers
 from layerdiff_core.evaluation.requests import Request, held_out_requests
+from layerdiff_core.training.cat2i import reconstruction_figures
 from layerdiff_core.training.render import Renderer
-from layerdiff_core.training.text2layer import reconstruction_figures
 
 from .bench import machine
 from .evaluate import BATCH, Progress, channels_first, defaults

@@ -24,7 +24,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.scenes import captions, sample_scene
-from layerdiff_pack.layerdiff_core.training import diffusion, losses, text2layer
+from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import save_rows
@@ -50,8 +50,16 @@ def train_autoencoder(world: World, options: argparse.Namespace) -> None:
     architecture = text2layer.architecture(options.foregrounds)
     model = networks.composition_autoencoder(architecture)
     networks.initialise(model)
-    text2layer.initialise(model)
+    cat2i.initialise(model)
+    start_from(model, options.start)
     fit_autoencoder(world, options, architecture, model)
+
+
+def start_from(model: torch.nn.Module, path: str | Path | None) -> None:
+    """Begin with the weights of a layered model's file, or of a VAE's, as far as they fit."""
+    if path:
+        tensors = {name.removeprefix("vae."): value for name, value in load_file(path).items()}
+        print(f"{len(cat2i.start_from(model, tensors))} of {len(model.state_dict())} tensors from {path}", flush=True)
 
 
 def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dict, model: Any, **terms: bool) -> None:
@@ -64,16 +72,16 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
               options.rate or 1e-3)
     discriminator = losses.PatchDiscriminator().to(world.device, memory_format=torch.channels_last)
     critic = Run(discriminator, world.folder / "discriminator.safetensors", seconds, 3e-4)
-    objective = text2layer.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device), **terms)
+    objective = cat2i.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device), **terms)
     batches = (text2layer.draw(renderer, drawings, batch)
                for batch in scenes(world, options, options.batch, run.step + options.seed))
-    settled, sheet_at = not text2layer.norms(model), time.monotonic()  # a plain autoencoder has none
+    settled, sheet_at = not cat2i.norms(model), time.monotonic()  # a plain autoencoder has none
 
     def write() -> None:
         with run.averaged(), world.autocast():
             model.eval()
             run.tell(**autoencoder_sheet(model, fresh, world.folder / "autoencoder.png"))
-            z = torch.cat([text2layer.encode(model, layers).cpu() for layers in fresh])
+            z = torch.cat([cat2i.encode(model, layers).cpu() for layers in fresh])
             write_average(model, world.folder / AUTOENCODER_FILE, architecture=architecture,
                           mean=z.mean((0, 2, 3)).tolist(), std=z.std((0, 2, 3)).tolist())
             model.train(not settled)
@@ -82,7 +90,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
         progress = run.elapsed / seconds
         with world.autocast():
             if progress >= NORMS_SETTLE_AT and not settled:
-                text2layer.settle_norms(model, list(itertools.islice(batches, 16)))
+                cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
                 settled = True
             layers, adversarial = next(batches), progress >= ADVERSARIAL_FROM
             step = objective.generator(layers, adversarial)
@@ -92,7 +100,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
                 loss = objective.critic(step)
             critic.update(loss)
         if run.step % TELL_EVERY == 0:
-            figures = text2layer.reconstruction_figures(layers, step.found, step.image)
+            figures = cat2i.reconstruction_figures(layers, step.found, step.image)
             run.tell(loss=step.reconstruction.item(), kl=step.kl.item(), **figures)
             if run.saved > critic.saved:
                 critic.save()
@@ -101,7 +109,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
             sheet_at = time.monotonic()
     if not settled:  # a finished run that was started again: the state holds no statistics
         with world.autocast():
-            text2layer.settle_norms(model, list(itertools.islice(batches, 16)))
+            cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
         settled = True
     write()
     run.save()
@@ -120,12 +128,12 @@ def autoencoder_sheet(model: Any, fresh: list[Layers], path: Path) -> dict[str, 
     """Mean figures over fresh scenes; draws the first ones above what the autoencoder makes of them."""
     totals: dict[str, float] = {}
     for layers in fresh:
-        figures = text2layer.reconstruction_figures(layers, *text2layer.decode(model, text2layer.encode(model, layers)))
+        figures = cat2i.reconstruction_figures(layers, *cat2i.decode(model, cat2i.encode(model, layers)))
         for name, value in figures.items():
             totals[f"fresh_{name}"] = totals.get(f"fresh_{name}", 0.0) + value / len(fresh)
     few = Layers(fresh[0].foregrounds[:8], fresh[0].background[:8], fresh[0].masks[:8])
     pairs = zip(text2layer.sheet_rows(few, few.composite()),
-                text2layer.sheet_rows(*text2layer.decode(model, text2layer.encode(model, few))))
+                text2layer.sheet_rows(*cat2i.decode(model, cat2i.encode(model, few))))
     save_rows([row for pair in pairs for row in pair], path)
     return totals
 
@@ -165,6 +173,7 @@ def fit_unet(world: World, options: argparse.Namespace, decoder: Any, facts: dic
                 break
     print(f"{pool.filled} scenes in {time.monotonic() - started:.0f} s", flush=True)
     model = text2layer_model(world, architecture)
+    start_from(model, options.start)
     run = Run(model.to(world.device, memory_format=torch.channels_last), world.folder / "unet.safetensors",
               options.minutes * 60, options.rate or 1e-3)
     batches = scenes(world, options, options.refresh, run.step + options.seed)
@@ -179,8 +188,8 @@ def fit_unet(world: World, options: argparse.Namespace, decoder: Any, facts: dic
     while not run.done:
         with world.autocast():
             pool.add(next(batches))
-            z, rows = pool.sample(options.batch)
-            loss = text2layer.text2layer_loss(model, (z - mean) / std, rows, empty, alphas, architecture["prediction"])
+            z, rows, weights = pool.sample(options.batch)
+            loss = text2layer.text2layer_loss(model, (z - mean) / std, rows, weights, empty, alphas, architecture["prediction"])
         run.update(loss)
         total += loss.detach()
         if run.step % TELL_EVERY == 0:
@@ -216,7 +225,7 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
     side = CANVAS // 8
     z = sample(model, model.encode(rows), model.encode(empty[None]), (len(rows), mean.numel(), side, side), 1, 25, 4.0,
                alphas, torch.Generator(world.device).manual_seed(1))
-    save_rows(text2layer.sheet_rows(*text2layer.decode(decoder, z * std + mean)), world.folder / "scenes.png")
+    save_rows(text2layer.sheet_rows(*cat2i.decode(decoder, z * std + mean)), world.folder / "scenes.png")
     (world.folder / "scenes.txt").write_text("\n".join(prompts), "utf-8")
 
 
@@ -232,7 +241,7 @@ def export(world: World, options: argparse.Namespace) -> None:
     decoder, facts = load_autoencoder(world)
     mean, std = (torch.tensor(facts[name], device=world.device) for name in ("mean", "std"))
     latent = {"mean": facts["mean"], "std": facts["std"],
-              **text2layer.latent_maps(decoder, fresh_scenes(world, options), mean, std)}
+              **cat2i.latent_maps(decoder, fresh_scenes(world, options), mean, std)}
     architecture = {**facts["architecture"], "latent": {**facts["architecture"]["latent"], **latent}}
     tensors = {f"vae.{name}": value for name, value in decoder.weights().items()} | load_file(world.folder / UNET_FILE)
     tensors = {name: value if "running" in name else value.half() for name, value in tensors.items()}
@@ -260,6 +269,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
     parser.add_argument("--scenes", type=int, default=16000, help="scenes kept encoded for the UNet")
     parser.add_argument("--refresh", type=int, default=8, help="scenes drawn anew at each step of the UNet")
+    parser.add_argument("--start", help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
+                        "for two")
     parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
     parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
     parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")

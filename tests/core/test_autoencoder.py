@@ -7,7 +7,7 @@ from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor
 
 from layerdiff_core.autoencoder import CompositionAutoencoder, Layers, unstack
-from layerdiff_core.training import text2layer
+from layerdiff_core.training import cat2i
 
 SD = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
       "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
@@ -80,7 +80,7 @@ def test_starting_from_sds_weights_takes_what_fits_and_leaves_the_rest() -> None
     model, before = build(SMALL), build(SMALL).state_dict()
     torch.manual_seed(9)
     other = {name: torch.randn(value.shape) for name, value in AutoencoderKL(embed_dim=4, ddconfig=SMALL).state_dict().items()}
-    taken = model.start_from(other)
+    taken = cat2i.start_from(model, other)
     after = model.state_dict()
     assert "encoder.mid.block_1.conv1.weight" in taken and "post_quant_conv.bias" in taken
     assert "encoder.conv_in.weight" not in taken and "decoder.conv_out.weight" not in taken
@@ -107,7 +107,7 @@ def test_the_maps_to_colours_and_masks_are_found() -> None:
     layers.masks[:2] = 0.5
     layers.background = layers.foregrounds[:, 0]
     mean, std = torch.arange(7.0), torch.full((7,), 2.0)
-    found = text2layer.latent_maps(model, [layers, layers], mean, std)
+    found = cat2i.latent_maps(model, [layers, layers], mean, std)
     z = (model.encode(layers.stack() * 2 - 1) - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
     def predicted(name: str) -> Tensor:

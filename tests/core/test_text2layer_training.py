@@ -8,7 +8,7 @@ from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
 from layerdiff_core.autoencoder import CompositionAutoencoder, Layers, unstack
-from layerdiff_core.training import losses, text2layer
+from layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_core.training.stacked import StackedAutoencoder
 
 CONFIG = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1],
@@ -33,12 +33,12 @@ def fresh(foregrounds: int = 1) -> CompositionAutoencoder:
         if isinstance(module, nn.GroupNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-    text2layer.initialise(model)
+    cat2i.initialise(model)
     return model.train()
 
 
-def step(model: nn.Module, layers: Layers, adversarial: bool = False, **terms: bool) -> tuple[text2layer.Step, Tensor]:
-    objective = text2layer.AutoencoderObjective(model, losses.PatchDiscriminator(8), losses.RandomFeatures(), **terms)
+def step(model: nn.Module, layers: Layers, adversarial: bool = False, **terms: bool) -> tuple[cat2i.Step, Tensor]:
+    objective = cat2i.AutoencoderObjective(model, losses.PatchDiscriminator(8), losses.RandomFeatures(), **terms)
     found = objective.generator(layers, adversarial)
     found.loss.backward()
     return found, objective.critic(found)
@@ -83,11 +83,11 @@ def test_the_adversarial_term_changes_the_loss_alone() -> None:
 
 def test_settled_norms_no_longer_depend_on_the_batch() -> None:
     model = fresh()
-    text2layer.settle_norms(model, [scenes(), scenes()])
+    cat2i.settle_norms(model, [scenes(), scenes()])
     model.heads["foreground"][3].weight.data.normal_()
     layers = scenes()
     one = Layers(layers.foregrounds[:1], layers.background[:1], layers.masks[:1])
-    alone, together = (text2layer.decode(model, text2layer.encode(model, part))[0].foregrounds for part in (one, layers))
+    alone, together = (cat2i.decode(model, cat2i.encode(model, part))[0].foregrounds for part in (one, layers))
     assert (alone - together[:1]).abs().max() < 1e-4
 
 
@@ -111,3 +111,34 @@ def test_the_baselines_stack_comes_back_with_the_composite_of_the_formula(foregr
     for part in ("foregrounds", "background", "masks"):
         assert (getattr(found, part) - getattr(layers, part)).abs().max() < 1e-6, part
     assert (image - layers.composite()).abs().max() < 1e-6
+
+
+def test_the_loss_looks_at_things_five_times_as_hard() -> None:
+    masks = torch.zeros(1, 2, 1, 32, 32)
+    masks[0, 0, 0, 3, 3] = masks[0, 1, 0, 30, 30] = 1.0
+    weights = text2layer.thing_weights(masks)
+    assert weights.shape == (1, 1, 4, 4) and weights.mean() == pytest.approx(1)
+    assert weights[0, 0, 0, 0] == weights[0, 0, 3, 3] == pytest.approx(5 * weights[0, 0, 1, 1].item())
+    assert (text2layer.thing_weights(torch.zeros(1, 1, 1, 32, 32)) == 1).all()
+
+
+class Nothing(nn.Module):
+    """Says zero, whatever it is asked."""
+
+    def encode(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def test_the_loss_is_weighted_place_by_place() -> None:
+    x0, weights = torch.zeros(64, 4, 2, 2), torch.zeros(64, 1, 2, 2)
+    x0[..., 0, 0] = 100.0
+    rows, alphas = torch.zeros(64, 3, dtype=torch.long), diffusion.sd_alphas_cumprod()
+    found = []
+    for place in (0, 1):
+        torch.manual_seed(3)
+        weights.zero_()[..., place, place] = 4.0
+        found.append(text2layer.text2layer_loss(Nothing(), x0, rows, weights, rows[0], alphas, "v"))
+    assert found[0] > 100 * found[1] > 0

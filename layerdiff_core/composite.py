@@ -80,24 +80,22 @@ def _lay(image: Tensor, beneath: Tensor, layer: dict[str, Any], box: Box, linear
     through = torch.zeros_like(beneath) if layer["mask"] is None else layer["mask"][part].to(image).clamp(0, 1)
     if layer["opacity"] < 1:
         through = torch.lerp(torch.ones_like(through), through, layer["opacity"])
-    # Mostly a background, an eighth of the work for eight layers. The corner keeps the search from the other layers.
-    if layer["blend_mode"] == "normal" and not through[0, 0, 0] and through.amax() == 0:
-        image.copy_(_to_linear(source) if linear else source)
-        beneath.zero_()
-        return
+    colours = _to_linear(source) if linear else source
     if layer["blend_mode"] != "normal":
         alpha = (1 - beneath)[..., None]
         backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
-        source = torch.lerp(_to_linear(source) if linear else source,
-                            _blend(layer["blend_mode"], backdrop, source, linear), alpha)  # fmt: skip
-    elif linear:
-        source = _to_linear(source)
+        colours = torch.lerp(colours, _blend(layer["blend_mode"], backdrop, source, linear), alpha)
+    # Mostly a background, an eighth of the work for eight layers. The corner keeps the search from the other layers.
+    elif not through[0, 0, 0] and through.amax() == 0:
+        image.copy_(colours)
+        beneath.zero_()
+        return
     # The weight is written out for all three channels, one after the other: broadcast over so short a dimension a lerp
     # is twenty times slower, and a copy twice.
-    weight = torch.empty_like(source, memory_format=torch.contiguous_format)
+    weight = torch.empty_like(colours, memory_format=torch.contiguous_format)
     for channel in weight.unbind(-1):
         channel.copy_(through)
-    torch.lerp(source, image, weight, out=image)
+    torch.lerp(colours, image, weight, out=image)
     beneath.mul_(through)
 
 

@@ -55,7 +55,7 @@ def train_autoencoder(world: World, options: argparse.Namespace) -> None:
     fit_autoencoder(world, options, architecture, model)
 
 
-def start_from(model: torch.nn.Module, path: str | Path | None) -> None:
+def start_from(model: torch.nn.Module, path: str | None) -> None:
     """Begin with the weights of a layered model's file, or of a VAE's, as far as they fit."""
     if path:
         tensors = {name.removeprefix("vae."): value for name, value in load_file(path).items()}
@@ -269,12 +269,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
     parser.add_argument("--scenes", type=int, default=16000, help="scenes kept encoded for the UNet")
     parser.add_argument("--refresh", type=int, default=8, help="scenes drawn anew at each step of the UNet")
-    parser.add_argument("--start", help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
-                        "for two")
     parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
     parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
     parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
-    parser.set_defaults(seed=0)
+    parser.set_defaults(seed=0, start=None)
     return parser
 
 
@@ -287,6 +285,8 @@ def prepare_torch() -> None:
 def main() -> None:
     parser = arguments()
     parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--start", help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
+                        "for two")
     parser.add_argument("--file", help="what export writes, instead of the starter in models/")
     options = parser.parse_args()
     prepare_torch()

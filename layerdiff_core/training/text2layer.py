@@ -99,8 +99,8 @@ class ScenePool:
 def thing_weights(masks: Tensor) -> Tensor:
     """Masks [B, N, 1, H, W] -> weights [B, 1, H / 8, W / 8] of the loss, their mean 1 in each scene: more where things are.
 
-    Ours: things cover a tenth of a scene and are the hard part of it. What the network aims at is the same under any
-    weights, since each place of the latent has an error of its own.
+    Ours: things cover a tenth of a scene and are the hard part of it. The weights know what the network has yet to find
+    out, so where that is still open it leans towards a thing being there.
     """
     covered = functional.adaptive_max_pool2d(masks.amax(1), (masks.shape[-2] // 8, masks.shape[-1] // 8))
     weights = 1 + (THING_WEIGHT - 1) * covered

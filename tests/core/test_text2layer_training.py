@@ -1,6 +1,8 @@
-"""What trains Text2Layer: the objective's terms and what they reach, the baseline's stack of plain latents, the pool."""
+"""What trains Text2Layer: the objective's terms and what they reach, the baseline's stack of plain latents, the
+UNet's loss, the pool of scenes."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,3 +144,18 @@ def test_the_loss_is_weighted_place_by_place() -> None:
         weights.zero_()[..., place, place] = 4.0
         found.append(text2layer.text2layer_loss(Nothing(), x0, rows, weights, rows[0], alphas, "v"))
     assert found[0] > 100 * found[1] > 0
+
+
+def test_the_pool_keeps_what_belongs_to_a_scene_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [scenes(3), scenes(3)]
+    drawn = iter(layers)
+    monkeypatch.setattr(text2layer, "draw", lambda *arguments: next(drawn))
+    monkeypatch.setattr(text2layer, "encode", lambda model, found: found.background[:, :, :4, :4])
+    pool = text2layer.ScenePool(SimpleNamespace(device="cpu", canvas=32), None, None, size=4, channels=3, rows=2)
+    for first in (0, 3):
+        pool.add(SimpleNamespace(place=torch.zeros(3), global_rows=torch.arange(first, first + 3)[:, None].repeat(1, 2)))
+    backgrounds, masks = (torch.cat([getattr(part, name) for part in layers]) for name in ("background", "masks"))
+    latents, rows, weights = pool.sample(64)
+    assert set(rows[:, 0].tolist()) == {2, 3, 4, 5}  # the oldest two made room
+    assert (latents - backgrounds[rows[:, 0], :, :4, :4]).abs().max() < 0.01
+    assert (weights - text2layer.thing_weights(masks)[rows[:, 0]]).abs().max() < 0.02

@@ -28,18 +28,27 @@ def composite(doc: dict[str, Any], linear: bool = False) -> tuple[Tensor, Tensor
     stack = [shown for layer in layers if (shown := upright(layer, (width, height))) is not None]
     device = stack[0]["image"].device if stack else torch.device("cpu")
     image = torch.empty(1, height, width, 3, device=device)
-    beneath = torch.empty(1, height, width, device=device)
+    alpha = torch.empty(1, height, width, device=device)
     rows = max(1, BAND // width) if device.type == "cpu" else height
     for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        band = image[:, top:bottom].zero_(), beneath[:, top:bottom].fill_(1)
-        for layer in stack:
-            box = _box(layer, width, top, bottom)
+        band = Box(0, top, width, min(top + rows, height))
+        colours = image[:, top : band.bottom]
+        beneath: Tensor | None = alpha[:, top : band.bottom].fill_(1)
+        ground = _ground(stack, band)
+        if ground is None:
+            above = stack
+            colours.zero_()
+        else:
+            above, beneath = stack[ground + 1 :], None
+            source = _part(stack[ground], "image", band)
+            colours.copy_(_to_linear(source) if linear else source)
+        for layer in above:
+            box = _box(layer, band)
             if box is not None:
-                _lay(image, beneath, layer, box, linear)
-        if not _finish(*band, linear):
+                _lay(colours, beneath, layer, box, top, linear)
+        if not _finish(colours, beneath, linear):
             check_document(doc)
-    return image, beneath
+    return image, alpha
 
 
 class Box(NamedTuple):
@@ -51,52 +60,80 @@ class Box(NamedTuple):
     bottom: int
 
 
-def _box(layer: dict[str, Any], width: int, top: int, bottom: int) -> Box | None:
-    """Where on the rows top to bottom of the canvas an upright layer covers anything, None if nowhere.
+def _box(layer: dict[str, Any], band: Box) -> Box | None:
+    """Where in a band of the canvas an upright layer covers anything, None if nowhere.
 
     Most layers leave most of the canvas empty, which is worth no work.
     """
-    left, right = max(0, layer["x"]), min(width, layer["x"] + layer["w"])
-    top, bottom = max(top, layer["y"]), min(bottom, layer["y"] + layer["h"])
-    if left >= right or top >= bottom:
+    box = _bounds(layer, band)
+    if box is None or layer["mask"] is None:
+        return box
+    # Not "less than 1": numbers that are no numbers, too, are to be found.
+    rows = (~(_part(layer, "mask", box)[0].amin(1) >= 1)).nonzero()
+    if not len(rows):
         return None
-    if layer["mask"] is not None:
-        mask = layer["mask"][0, top - layer["y"] : bottom - layer["y"], left - layer["x"] : right - layer["x"]]
-        # Not "less than 1": numbers that are no numbers, too, are to be found.
-        rows = (~(mask.amin(1) >= 1)).nonzero()
-        if not len(rows):
-            return None
-        top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
-    return Box(left, top, right, bottom)
+    return box._replace(top=box.top + int(rows[0]), bottom=box.top + int(rows[-1]) + 1)
 
 
-def _lay(image: Tensor, beneath: Tensor, layer: dict[str, Any], box: Box, linear: bool) -> None:
-    """Lay a box of a layer on the premultiplied image; beneath is what shines through it, 1 - alpha."""
-    image, beneath = (canvas[:, box.top : box.bottom, box.left : box.right] for canvas in (image, beneath))
+def _bounds(layer: dict[str, Any], band: Box) -> Box | None:
+    """What of a band lies within an upright layer's rectangle, None if nothing."""
+    right, bottom = layer["x"] + layer["w"], layer["y"] + layer["h"]
+    box = Box(max(band.left, layer["x"]), max(band.top, layer["y"]), min(band.right, right), min(band.bottom, bottom))
+    return box if box.left < box.right and box.top < box.bottom else None
+
+
+def _part(layer: dict[str, Any], name: str, box: Box) -> Tensor:
+    """A box of the canvas out of an upright layer's image or mask, which holds all of it."""
     x, y = layer["x"], layer["y"]
-    part = slice(None), slice(box.top - y, box.bottom - y), slice(box.left - x, box.right - x)
-    source = layer["image"][part].to(image)
-    # What shines through is what the mask says, whose 1 is transparent.
-    through = torch.zeros_like(beneath) if layer["mask"] is None else layer["mask"][part].to(image).clamp(0, 1)
+    return layer[name][:, box.top - y : box.bottom - y, box.left - x : box.right - x]
+
+
+def _ground(stack: list[dict[str, Any]], band: Box) -> int | None:
+    """The topmost layer that hides all others in a band: with it a stack can begin.
+
+    Mostly it is the background, of eight layers an eighth of the work.
+    """
+    return next((index for index in reversed(range(len(stack))) if _hides_all(stack[index], band)), None)
+
+
+def _hides_all(layer: dict[str, Any], band: Box) -> bool:
+    """Whether nothing of what lies beneath an upright layer is to be seen in a band."""
+    if layer["blend_mode"] != "normal" or layer["opacity"] < 1 or _bounds(layer, band) != band:
+        return False
+    if layer["mask"] is None:
+        return True
+    mask = _part(layer, "mask", band)
+    # The corner keeps the search from most of the layers.
+    return bool(mask[0, 0, 0] <= 0) and bool(mask.amax() <= 0)
+
+
+def _lay(image: Tensor, beneath: Tensor | None, layer: dict[str, Any], box: Box, top: int, linear: bool) -> None:
+    """Lay a box of a layer on a band's premultiplied image, which begins at the canvas' row top.
+
+    beneath is what shines through the image, 1 - alpha, None if nothing does.
+    """
+    place = slice(None), slice(box.top - top, box.bottom - top), slice(box.left, box.right)
+    image, source = image[place], _part(layer, "image", box).to(image)
+    # What shines through the layer is what its mask says, whose 1 is transparent.
+    through = image.new_zeros(image.shape[:3]) if layer["mask"] is None else _part(layer, "mask", box).to(image).clamp(0, 1)
     if layer["opacity"] < 1:
         through = torch.lerp(torch.ones_like(through), through, layer["opacity"])
     colours = _to_linear(source) if linear else source
     if layer["blend_mode"] != "normal":
-        alpha = (1 - beneath)[..., None]
-        backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
-        colours = torch.lerp(colours, _blend(layer["blend_mode"], backdrop, source, linear), alpha)
-    # Mostly a background, an eighth of the work for eight layers. The corner keeps the search from the other layers.
-    elif not through[0, 0, 0] and through.amax() == 0:
-        image.copy_(colours)
-        beneath.zero_()
-        return
+        if beneath is None:
+            colours = _blend(layer["blend_mode"], image.clamp(0, 1), source, linear)
+        else:
+            alpha = (1 - beneath[place])[..., None]
+            backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
+            colours = torch.lerp(colours, _blend(layer["blend_mode"], backdrop, source, linear), alpha)
     # The weight is written out for all three channels, one after the other: broadcast over so short a dimension a lerp
     # is twenty times slower, and a copy twice.
     weight = torch.empty_like(colours, memory_format=torch.contiguous_format)
     for channel in weight.unbind(-1):
         channel.copy_(through)
     torch.lerp(colours, image, weight, out=image)
-    beneath.mul_(through)
+    if beneath is not None:
+        beneath[place].mul_(through)
 
 
 def _blend(mode: str, backdrop: Tensor, source: Tensor, linear: bool) -> Tensor:
@@ -107,15 +144,15 @@ def _blend(mode: str, backdrop: Tensor, source: Tensor, linear: bool) -> Tensor:
     return _to_linear(blend(mode, _to_display(backdrop), source))
 
 
-def _finish(image: Tensor, beneath: Tensor, linear: bool) -> bool:
+def _finish(image: Tensor, beneath: Tensor | None, linear: bool) -> bool:
     """From premultiplied to straight colours within 0..1, back from light, and beneath to alpha. Returns if all is finite."""
-    if beneath.amax() > 0:
-        image.div_((1 - beneath)[..., None].clamp_min(1e-6))
+    if beneath is not None:
+        beneath.neg_().add_(1)
+        image.div_(beneath[..., None].clamp_min(1e-6))
     if linear:
         image.copy_(_to_display(image))
     finite = math.isfinite(image.sum())
     image.clamp_(0, 1)
-    beneath.neg_().add_(1)
     return finite
 
 

@@ -1,7 +1,6 @@
 """Photoshop files: what is in them, and what is read from those that other programs made."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,10 +251,3 @@ def test_rows_that_are_cut_off_are_refused_not_black(path: Path) -> None:
 
     with pytest.raises(ValueError, match="cut off"):
         change(path, edit)
-
-
-def test_eight_large_layers_are_written_in_seconds(tmp_path: Path) -> None:
-    doc = make_document(torch.rand(8, 1024, 1024, 3), torch.rand(8, 1024, 1024), list("abcdefgh"))
-    started = time.monotonic()
-    write_psd(doc, tmp_path / "x.psd", {})
-    assert time.monotonic() - started < 4

@@ -13,6 +13,8 @@ export class Editor {
   layers = [];
   selected = null;
   problem = null;
+  /** Whether the user is still at a change, as while a slider moves. */
+  busy = false;
   history = new History();
   #edits = parse("");
   #text = "";
@@ -77,7 +79,7 @@ export class Editor {
     this.#renew();
   }
 
-  /** Change fields of a layer. final false: the user is still at it, as while a slider moves. tag: see History.add. */
+  /** Change fields of a layer. final false: the user is still at it. tag: see History.add. */
   set(index, fields, { final = true, tag } = {}) {
     this.#pivot = null;
     this.#become(this.#with(index, fields), final, tag);
@@ -132,6 +134,7 @@ export class Editor {
     this.#text = text;
     this.#pivot = null;
     this.problem = null;
+    this.busy = false;
     try {
       this.#edits = parse(text);
     } catch (error) {
@@ -150,6 +153,7 @@ export class Editor {
 
   #become(edits, final, tag) {
     this.#edits = { ...edits, made_for: this.document.madeFor };
+    this.busy = !final;
     if (final) {
       this.#text = serialise(this.#edits);
       this.problem = null;

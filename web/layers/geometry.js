@@ -44,6 +44,13 @@ export function inBox(layer, x, y) {
   return u >= left && u < right && v >= top && v < bottom;
 }
 
+/** The layer for a canvas `factor` times as large, on whole pixels. */
+export function resized(layer, factor) {
+  const length = (side) => Math.max(1, Math.round(side * factor));
+  const [x, y] = [Math.round(layer.x * factor), Math.round(layer.y * factor)];
+  return { ...layer, x, y, w: length(layer.w), h: length(layer.h) };
+}
+
 /** The middle of that box on the canvas: what the user takes for the layer's centre. */
 export function centre(layer) {
   const { left, top, right, bottom } = seenBox(layer.pixels);

@@ -3,13 +3,14 @@
 import { composite } from "./composite.js";
 import { draw, make } from "./dom.js";
 import { visibleLayers } from "./edits.js";
-import { centre, corners, covers, inBox } from "./geometry.js";
+import { centre, corners, covers, inBox, resized } from "./geometry.js";
 
 const HINT = "Picture. Arrow keys move the selected layer, with shift by 10 pixels. Plus and minus scale it, comma and full " +
   "stop turn it, page up and page down move it in the stack, delete hides it.";
 const PADDING = 16;
 const ARM = 22;
 const COARSE_TURN = 15;
+const MUCH_SMALLER = 0.7;
 
 export class Stage {
   #editor;
@@ -46,9 +47,17 @@ export class Stage {
     const { document, layers } = this.#editor;
     if (!document || layers === this.#drawn) return;
     this.#drawn = layers;
-    [this.#canvas.width, this.#canvas.height] = document.canvas;
-    const picture = composite(layers, document.canvas, document.linear);
+    const factor = this.#editor.busy ? this.#draftFactor() : 1;
+    const canvas = document.canvas.map((side) => Math.max(1, Math.round(side * factor)));
+    const picture = composite(layers.map((layer) => (factor < 1 ? resized(layer, factor) : layer)), canvas, document.linear);
+    [this.#canvas.width, this.#canvas.height] = canvas;
     this.#canvas.getContext("2d").putImageData(picture, 0, 0);
+  }
+
+  /** How much smaller a picture is drawn while the user is at it: as large as it is shown. 1 where that saves little. */
+  #draftFactor() {
+    const factor = (this.#frame.clientWidth * devicePixelRatio) / this.#editor.document.canvas[0];
+    return factor > 0 && factor < MUCH_SMALLER ? factor : 1;
   }
 
   #fit() {

@@ -1,8 +1,10 @@
-"""Trains the Text2Layer starter in stages: autoencoder, unet. Each goes on where it stopped; `export` writes the file."""
+"""Trains the Text2Layer starter in stages: autoencoder, unet, decoder. Each goes on where it stopped; `export` writes the
+file."""
 
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +33,7 @@ from layerdiff_pack.layerdiff_core.training.sheets import save_rows
 from layerdiff_pack.layerdiff_core.training.starter import CANVAS
 from layerdiff_pack.nodes.host import networks
 
-AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED = 201, 202, 203, 204
+AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED, DECODER_SEED = 201, 202, 203, 204, 205
 ADVERSARIAL_FROM, NORMS_SETTLE_AT = 0.7, 0.8
 AUTOENCODER_FILE, UNET_FILE = "autoencoder_average.safetensors", "unet_average.safetensors"
 STARTERS = {1: "text2layer_starter.safetensors", 2: "text2layer_two_foregrounds.safetensors"}
@@ -88,17 +90,12 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
 
     while not run.done:
         progress = run.elapsed / seconds
-        with world.autocast():
-            if progress >= NORMS_SETTLE_AT and not settled:
-                cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
-                settled = True
-            layers, adversarial = next(batches), progress >= ADVERSARIAL_FROM
-            step = objective.generator(layers, adversarial)
-        run.update(step.loss)
-        if adversarial:
+        if progress >= NORMS_SETTLE_AT and not settled:
             with world.autocast():
-                loss = objective.critic(step)
-            critic.update(loss)
+                cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
+            settled = True
+        layers = next(batches)
+        step = update(world, objective, run, critic, layers, progress >= ADVERSARIAL_FROM)
         if run.step % TELL_EVERY == 0:
             figures = cat2i.reconstruction_figures(layers, step.found, step.image)
             run.tell(loss=step.reconstruction.item(), kl=step.kl.item(), **figures)
@@ -114,6 +111,41 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
     write()
     run.save()
     critic.save()
+
+
+def update(world: World, objective: cat2i.AutoencoderObjective, run: Run, critic: Run, layers: Layers,
+           adversarial: bool) -> cat2i.Step:
+    """One step of the autoencoder, or its decoder, and one of the discriminator where it takes part."""
+    with world.autocast():
+        step = objective.generator(layers, adversarial)
+    run.update(step.loss)
+    if adversarial:
+        with world.autocast():
+            loss = objective.critic(step)
+        critic.update(loss)
+    return step
+
+
+def train_decoder(world: World, options: argparse.Namespace) -> None:
+    """Go on with CaT2I-AE's decoder alone, on noisy latents; the latents and what learnt from them stay as they are."""
+    model, facts = load_autoencoder(world)
+    renderer = world.renderer(DECODER_SEED)
+    drawings = renderer.draw_all(options.variants)
+    halves = torch.nn.ModuleDict({name: model.get_submodule(name) for name in ("decoder", "post_quant_conv", "heads")})
+    run = Run(halves, world.folder / "decoder.safetensors", options.minutes * 60, options.rate or 5e-4)
+    discriminator = losses.PatchDiscriminator().to(world.device, memory_format=torch.channels_last)
+    critic = Run(discriminator, world.folder / "discriminator.safetensors", math.inf, 1e-4)
+    objective = cat2i.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device),
+                                           latent_std=torch.tensor(facts["std"], device=world.device).view(1, -1, 1, 1))
+    batches = scenes(world, options, options.batch, run.step + DECODER_SEED)
+    while not run.done:
+        step = update(world, objective, run, critic, text2layer.draw(renderer, drawings, next(batches)), adversarial=True)
+        if run.step % TELL_EVERY == 0:
+            run.tell(loss=step.reconstruction.item())
+    with run.averaged(), world.autocast():
+        run.tell(**autoencoder_sheet(model, fresh_scenes(world, options), world.folder / "decoder.png"))
+        write_average(model, world.folder / AUTOENCODER_FILE, **facts)
+    run.save()
 
 
 def fresh_scenes(world: World, options: argparse.Namespace) -> list[Layers]:
@@ -253,7 +285,7 @@ def export(world: World, options: argparse.Namespace) -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
-STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "export": export}
+STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "export": export}
 
 
 def arguments() -> argparse.ArgumentParser:

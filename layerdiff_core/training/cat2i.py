@@ -15,6 +15,7 @@ KL_WEIGHT = 1e-4
 START_LOGVAR = -5.0
 # brings the random features' distance to the size of LPIPS, which is about a sixth of it
 PERCEPTUAL_WEIGHT = 0.15
+DECODER_NOISE = 0.3
 
 
 @torch.no_grad()
@@ -71,18 +72,22 @@ class AutoencoderObjective:
     """L = L_img(F, B, I) + L_mask + a light KL term (Text2Layer, section 4.1), each term as in `losses`.
 
     For comparisons: without composed, I is left out; without mask_terms a mask is a picture like F and B (a plain
-    autoencoder's loss).
+    autoencoder's loss). latent_std [1, C, 1, 1], to go on with the decoder alone: latents get noise of up to DECODER_NOISE
+    times their standard deviation, so that the decoder learns to bear what a diffusion model leaves (ours).
     """
 
     def __init__(self, model: Any, discriminator: nn.Module, features: nn.Module, composed: bool = True,
-                 mask_terms: bool = True):
+                 mask_terms: bool = True, latent_std: Tensor | None = None):
         self.model, self.discriminator, self.features = model, discriminator, features
-        self.composed, self.mask_terms = composed, mask_terms
+        self.composed, self.mask_terms, self.latent_std = composed, mask_terms, latent_std
 
     def generator(self, layers: Layers, adversarial: bool) -> Step:
         """The autoencoder's loss for layers in 0..1; the adversarial term starts late, as in SD's schedule."""
         mean, logvar = (t.float() for t in self.model.moments(stacked(layers)))
         z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        if self.latent_std is not None:
+            share = DECODER_NOISE * torch.rand(len(z), 1, 1, 1, device=z.device)
+            z = z + share * self.latent_std * torch.randn_like(z)
         found, image = unstack(self.model.decode(z).float() / 2 + 0.5)
         composed = layers.composite()
         fake, real = self._pictures(found, image), self._pictures(layers, composed)

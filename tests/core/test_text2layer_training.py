@@ -83,6 +83,20 @@ def test_the_adversarial_term_changes_the_loss_alone() -> None:
     assert losses_found[0][1] == pytest.approx(losses_found[1][1]) and losses_found[0][0] != losses_found[1][0]
 
 
+def test_the_decoder_learns_on_noisy_latents_and_leaves_the_encoder_alone() -> None:
+    model, layers = fresh().eval().requires_grad_(False), scenes()
+    model.decoder.requires_grad_(True)
+    found = []
+    for std in (torch.zeros(1), torch.zeros(1), torch.full((1, 1, 1, 1), 100.0)):
+        torch.manual_seed(0)
+        objective = cat2i.AutoencoderObjective(model, losses.PatchDiscriminator(8), losses.RandomFeatures(), latent_std=std)
+        found.append(objective.generator(layers, adversarial=False))
+    found[-1].loss.backward()
+    masks = [step.found.masks for step in found]
+    assert torch.equal(masks[0], masks[1]) and not torch.allclose(masks[0], masks[2], atol=0.1)
+    assert {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None} == {"decoder"}
+
+
 def test_settled_norms_no_longer_depend_on_the_batch() -> None:
     model = fresh()
     cat2i.settle_norms(model, [scenes(), scenes()])

@@ -40,7 +40,7 @@ def composite(doc: dict[str, Any], linear: bool = False) -> tuple[Tensor, Tensor
             colours.zero_()
         else:
             above, beneath = stack[ground + 1 :], None
-            source = _part(stack[ground], "image", band)
+            source = _part(stack[ground], "image", band).to(colours)
             colours.copy_(_to_linear(source) if linear else source)
         for layer in above:
             box = _box(layer, band)

@@ -1,10 +1,12 @@
 """The evaluation of the Text2Layer family draws through the pack's nodes, several scenes at once, and repeats."""
 
+import math
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from comfy.k_diffusion.sampling import get_ancestral_step
 
 from layerdiff_core.autoencoder import Layers
 from layerdiff_core.data.objects import ObjectSet
@@ -65,12 +67,21 @@ def test_a_seed_gives_the_same_figures(pack: ModuleType, text2layer: SimpleNames
     name = f"{text2layer.foregrounds}_{STACKED}"
     report, text, shown = evaluate(pack, name, judge, objects, tmp_path, 3, 4, [0.5], reconstructed=4)
     assert report.keys() >= KEYS and report["layers"] == text2layer.foregrounds + 1
-    assert report["other_smg_scales"]["0.5"].keys() <= report.keys()
+    assert report["other_smg_scales"]["0.5"].keys() == report["with_ddim"].keys() <= report.keys()
     assert len(shown) == 3 and "psnr_composed" in text
-    assert report["settings"]["cfg"] == 3.0 and report["settings"]["sampler_name"] == "ddim"
+    assert report["settings"]["cfg"] == 3.0 and report["settings"]["sampler_name"] == "euler_ancestral"
     again, _, _ = evaluate(pack, name, judge, objects, tmp_path, 3, 4, [], reconstructed=4)
     assert {key: report[key] for key in ("object_accuracy", "mask_agreement")} == \
         {key: again[key] for key in ("object_accuracy", "mask_agreement")}
+
+
+@pytest.mark.parametrize("here, there", [(14.6, 9.1), (1.0, 0.9), (0.05, 0.03)])
+def test_the_sampler_is_ddim_with_eta_1(here: float, there: float) -> None:
+    alpha, previous = 1 / (1 + here ** 2), 1 / (1 + there ** 2)  # the cumulative alphas of the host's sigmas
+    random = math.sqrt((1 - previous) / (1 - alpha) * (1 - alpha / previous))  # equation 16
+    direction = math.sqrt(1 - previous - random ** 2)  # equation 12
+    down, up = get_ancestral_step(here, there)
+    assert (down, up) == pytest.approx((direction / math.sqrt(previous), random / math.sqrt(previous)))
 
 
 def test_a_model_of_the_other_family_is_named(pack: ModuleType, starter: SimpleNamespace) -> None:

@@ -86,7 +86,7 @@ def evaluate(pack: ModuleType, model_name: str | None, judge: Judge, objects: Ob
     """Draw, judge and compare. Returns what evaluation_text2layer.json holds, its table, and scenes for the sheet."""
     started, model_name = time.monotonic(), model_name or STARTER
     studio = StackedStudio(pack, model_name)
-    requests = held_out_requests(objects, studio.layers, count, seed)
+    requests = held_out_requests(objects, studio.layers, count, seed, shuffled=False)
     progress = Progress(count * (2 + len(smg_scales)))
     verdicts, drawings = hold_gallery(studio, judge, requests, seed, progress)
 

@@ -251,7 +251,7 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
     prompts = []
     for _ in range(SHEET_PROMPTS):
         scene = sample_scene(rng, world.objects, options.foregrounds + 1, heldout=True)
-        prompts.append(captions(scene, world.objects, rng)[0])
+        prompts.append(captions(scene, world.objects, rng, shuffled=False)[0])
     rows = torch.from_numpy(np.array([world.vocabulary.rows(prompt) for prompt in prompts])).to(world.device)
     mean, std = statistics
     side = CANVAS // 8

@@ -109,18 +109,20 @@ SLOT_WORDS = (("on the left",), ("in the centre", "in the middle"), ("on the rig
 SIZE_WORDS = (("small", "little"), ("medium-sized",), ("big", "large"))
 
 
-def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator) -> tuple[str, list[str]]:
+def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True) -> tuple[str, list[str]]:
     """Words for a scene: the global prompt and one prompt a layer, the background's first.
 
     A layer prompt knows its own thing only. The global prompt also tells style, light, place and size; what it
-    leaves out is 3D, day, and anywhere at any size.
+    leaves out is 3D, day, and anywhere at any size. It names the things in any order, or not `shuffled` in that of
+    the layers, the farthest first, for models that know which layer is which from the global prompt alone.
     """
     place = PLACES[scene.place]
     prompts = [_bare(_pick(rng, place.prompts), rng)]
     prompts += [_bare(objects.prompts[foreground.object], rng) for foreground in scene.foregrounds]
     related = rng.random() > 0.15
     things = [_thing(foreground, objects, rng, related) for foreground in scene.foregrounds]
-    rng.shuffle(things)
+    if shuffled:
+        rng.shuffle(things)
     return _sentence(scene, things, rng), prompts
 
 

@@ -37,8 +37,9 @@ def objects_named(objects: ObjectSet, names: list[str]) -> ObjectSet:
                                                   for column in (objects.names, objects.prompts, objects.homes)))
 
 
-def held_out_requests(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Request]:
-    """`count` held-out scenes of `layers` layers with their prompts; the same for the same seed."""
+def held_out_requests(objects: ObjectSet, layers: int, count: int, seed: int, shuffled: bool = True) -> list[Request]:
+    """`count` held-out scenes of `layers` layers with their prompts, the things in them `shuffled` or not as in `captions`;
+    the same for the same seed."""
     rng = np.random.default_rng([seed, layers])
     scenes = [sample_scene(rng, objects, layers, heldout=True) for _ in range(count)]
-    return [Request(scene, *captions(scene, objects, rng)) for scene in scenes]
+    return [Request(scene, *captions(scene, objects, rng, shuffled)) for scene in scenes]

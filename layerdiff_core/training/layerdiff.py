@@ -38,6 +38,8 @@ class Batch:
 class Scenes(IterableDataset):
     """Endless batches of training scenes, about `total` layers each; held-out pairs never appear."""
 
+    things_shuffled = True
+
     def __init__(self, objects: ObjectSet, bank_place: Tensor, bank_light: Tensor, vocabulary: Vocabulary, total: int,
                  seed: int = 0):
         self.objects, self.vocabulary, self.total, self.seed = objects, vocabulary, total, seed
@@ -58,7 +60,7 @@ class Scenes(IterableDataset):
         place, foregrounds, rows, global_rows = [], [], [], []
         for _ in range(count):
             scene = sample_scene(rng, self.objects, layers)
-            global_prompt, prompts = captions(scene, self.objects, rng)
+            global_prompt, prompts = captions(scene, self.objects, rng, self.things_shuffled)
             place.append(rng.choice(self.pictures[scene.place, scene.light]))
             foregrounds.append([[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds])
             rows.append([self.vocabulary.rows(prompt) for prompt in prompts])

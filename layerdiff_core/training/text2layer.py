@@ -39,7 +39,12 @@ def architecture(foregrounds: int, channels: int | None = None) -> dict[str, Any
 
 
 class FixedScenes(Scenes):
-    """Endless batches of `count` training scenes of one number of foregrounds; held-out pairs never appear."""
+    """Endless batches of `count` training scenes of one number of foregrounds; held-out pairs never appear.
+
+    The prompt names things in the order of their layers, or nothing would tell which foreground is which (ours).
+    """
+
+    things_shuffled = False
 
     def __init__(self, objects: ObjectSet, bank_place: Tensor, bank_light: Tensor, vocabulary: Vocabulary,
                  foregrounds: int, count: int, seed: int = 0):

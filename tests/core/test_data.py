@@ -105,6 +105,15 @@ def test_captions_hold_what_they_must(objects: ObjectSet) -> None:
     assert told == {"left", "right", "small", "big"}
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_things_are_told_in_the_order_of_their_layers_unless_shuffled(objects: ObjectSet, shuffled: bool) -> None:
+    rng = np.random.default_rng(2)
+    scene = Scene("meadow", 0, 0, [Foreground(5, 2, 2), Foreground(3, 0, 0), Foreground(4, 1, 0)])
+    orders = {tuple(re.findall(r"thing\d", captions(scene, objects, rng, shuffled)[0])) for _ in range(60)}
+    assert ("thing5", "thing3", "thing4") in orders
+    assert (len(orders) > 1) == shuffled
+
+
 def test_indoors_has_no_light_in_words(objects: ObjectSet) -> None:
     rng = np.random.default_rng(3)
     scene = Scene("studio", 0, 0, [Foreground(0, 1, 1)])

@@ -1,6 +1,7 @@
 """What trains Text2Layer: the objective's terms and what they reach, the baseline's stack of plain latents, the
 UNet's loss, the pool of scenes."""
 
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -10,8 +11,10 @@ from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
 from layerdiff_core.autoencoder import CompositionAutoencoder, Layers, unstack
+from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_core.training.stacked import StackedAutoencoder
+from tests.world import discs
 
 CONFIG = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1],
           "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
@@ -173,3 +176,10 @@ def test_the_pool_keeps_what_belongs_to_a_scene_together(monkeypatch: pytest.Mon
     assert set(rows[:, 0].tolist()) == {2, 3, 4, 5}  # the oldest two made room
     assert (latents - backgrounds[rows[:, 0], :, :4, :4]).abs().max() < 0.01
     assert (weights - text2layer.thing_weights(masks)[rows[:, 0]]).abs().max() < 0.02
+
+
+def test_prompts_name_things_in_the_order_of_the_foregrounds() -> None:
+    told = SimpleNamespace(rows=lambda prompt: [*map(int, re.findall(r"thing(\d)", prompt)), -1, -1][:2])
+    every = torch.arange(len(PLACES)).repeat_interleave(3), torch.arange(3).repeat(len(PLACES))
+    batch = next(iter(text2layer.FixedScenes(discs(8, 16), *every, told, foregrounds=2, count=20)))
+    assert torch.equal(batch.global_rows, batch.foregrounds[..., 0])

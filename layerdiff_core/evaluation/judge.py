@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.backgrounds import PLACES
 from ..data.render import compose
+from ..data.scenes import SLOT_X
 from .evaluator import Evaluator, agreement
 from .requests import Request
 
@@ -51,13 +52,15 @@ class Drawn:
 class Verdict:
     """What the judge says of one scene: the place it sees; for each foreground, bottom first, the thing it sees (None in
     an empty mask) and how well the mask fits the drawn thing, IOU 0..1: the thing as it is found in the composed picture, and
-    as it is found in the layer's picture alone."""
+    as it is found in the layer's picture alone; and the slot that the middle of its mask is nearest to, as an index into
+    SLOTS."""
 
     request: Request
     place: str
     things: list[str | None]
     agreements: list[float]
     agreements_alone: list[float]
+    slots: list[int]
 
 
 def load_judge(path: Path, device: torch.device) -> Judge:
@@ -95,13 +98,23 @@ def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Ve
     composed, alone = (agreement(judge.evaluator, shown, coverage).masked_fill(empty, 0).tolist()
                        for shown in (compose(backgrounds, [pictures], [coverage]), own))
     names = [None if nothing else judge.objects[thing] for nothing, thing in zip(empty.tolist(), things.tolist())]
+    slots = nearest_slots(coverage)
     parts = [slice(n * each, (n + 1) * each) for n in range(len(requests))]
-    return [Verdict(request, judge.places[place], names[part], composed[part], alone[part])
+    return [Verdict(request, judge.places[place], names[part], composed[part], alone[part], slots[part])
             for request, place, part in zip(requests, places, parts)]
 
 
+def nearest_slots(coverage: Tensor) -> list[int]:
+    """The slot that each mask's centre of mass is nearest to; coverage [N, 1, H, W]."""
+    columns = coverage.flatten(1, 2).sum(1)
+    x = (torch.arange(columns.shape[1], device=columns.device) + 0.5) / columns.shape[1]
+    middle = (columns * x).sum(1) / columns.sum(1).clamp_min(1e-6)
+    return (middle[:, None] - middle.new_tensor(SLOT_X)).abs().argmin(1).tolist()
+
+
 def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[str, float]]:
-    """The figures for each number of layers: shares of right layers and places, mean agreements of masks."""
+    """The figures for each number of layers: shares of right layers and places, mean agreements of masks, and the share of
+    things that stand where the prompt says, of those of which it says so (1 where it never does)."""
     return {
         "layer_prompt_accuracy": {str(layers): mean(right for verdict in group for right in rights(judge, verdict))
                                   for layers, group in verdicts.items()},
@@ -111,6 +124,10 @@ def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[
                            for layers, group in verdicts.items()},
         "mask_agreement_alone": {str(layers): mean(value for verdict in group for value in verdict.agreements_alone)
                                  for layers, group in verdicts.items()},
+        "slot_accuracy": {str(layers): mean([found == told for verdict in group
+                                             for found, told in zip(verdict.slots, verdict.request.told_slots)
+                                             if told is not None] or [True])
+                          for layers, group in verdicts.items()},
     }
 
 

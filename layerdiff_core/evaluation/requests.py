@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.objects import ObjectSet
-from ..data.scenes import Scene, captions, sample_scene
+from ..data.scenes import SLOT_WORDS, Scene, captions, sample_scene
 
 
 @dataclass
@@ -20,6 +20,16 @@ class Request:
     def objects(self) -> list[int]:
         """The things asked for, bottom first, as indices into the object set."""
         return [foreground.object for foreground in self.scene.foregrounds]
+
+    @property
+    def told_slots(self) -> list[int | None]:
+        """Where the global prompt says that each thing stands, bottom first, as indices into SLOTS; None where it does not."""
+        found: list[int | None] = []
+        for foreground, prompt in zip(self.scene.foregrounds, self.prompts[1:]):
+            thing = prompt.removeprefix("an ").removeprefix("a ").removeprefix("the ")
+            told = any(f"{thing} {words}" in self.global_prompt for words in SLOT_WORDS[foreground.slot])
+            found.append(foreground.slot if told else None)
+        return found
 
     def lines(self) -> str:
         """The layer prompts as the nodes take them, one layer a line, the background first."""

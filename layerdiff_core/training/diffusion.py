@@ -5,6 +5,7 @@ from torch import Tensor
 
 TIMESTEPS = 1000
 MIN_SNR = 5.0
+PURE_NOISE = 0.2
 
 
 def sd_alphas_cumprod(device: torch.device | str = "cpu") -> Tensor:
@@ -17,6 +18,18 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """x_t = sqrt(a) x0 + sqrt(1 - a) noise; alpha_bar [N], the rest [N, ...]."""
     a = alpha_bar.view(-1, *[1] * (x0.ndim - 1))
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def draw_timesteps(count: int, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """Random timesteps [count] and their alpha_bar [count]: most from `alphas` [1000], some the last one with alpha_bar 0.
+
+    Sampling begins at pure noise, and SD's last timestep still holds a trace of the picture (Lin et al. 2024). A trace over
+    a whole thing is enough to see where it stands, so without pure noise in training, words such as "on the left" are
+    never learnt: after 25,000 steps the starters did not heed them at all. The share is ours.
+    """
+    pure = torch.rand(count, device=alphas.device) < PURE_NOISE
+    timestep = torch.randint(TIMESTEPS, (count,), device=alphas.device).masked_fill(pure, TIMESTEPS - 1)
+    return timestep, alphas[timestep].masked_fill(pure, 0)
 
 
 def target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
@@ -32,8 +45,9 @@ def loss(predicted: Tensor, wanted: Tensor, alpha_bar: Tensor, prediction: str) 
 
     The root is ours: what a thing's shape is to be is decided at SNR 0.02 to 0.4, where min-SNR itself hardly looks. Begun
     from true latents at an SNR of 0.4, a starter trained with the plain weights drew 40 of 40 things right, from 0.02 on
-    it drew 34.
+    it drew 34. Pure noise (alpha_bar 0) counts 1.
     """
     snr = alpha_bar / (1 - alpha_bar)
     weight = (snr.clamp_max(MIN_SNR) / (snr if prediction == "eps" else snr + 1)).sqrt()
+    weight = torch.where(alpha_bar > 0, weight, 1.0)
     return weight * (predicted.float() - wanted.float()).square().flatten(1).mean(1)

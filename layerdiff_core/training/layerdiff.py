@@ -118,8 +118,7 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
     context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
     context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
 
-    timestep = torch.randint(diffusion.TIMESTEPS, (count,), device=device).repeat_interleave(layers)
-    alpha_bar = alphas[timestep]
+    timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas))
     x0 = x0.float()
     noise = torch.randn_like(x0)
     predicted = model(diffusion.add_noise(x0, noise, alpha_bar), timestep.float(), context, layers).float()

@@ -135,8 +135,8 @@ def text2layer_loss(model: Text2Layer, x0: Tensor, rows: Tensor, weights: Tensor
     dropped."""
     dropped = torch.rand(len(rows), 1, device=rows.device) < PROMPTS_DROPPED
     context = model.encode(torch.where(dropped, empty[None], rows))
-    timestep = torch.randint(diffusion.TIMESTEPS, (len(x0),), device=x0.device)
-    alpha_bar, noise = alphas[timestep], torch.randn_like(x0)
+    timestep, alpha_bar = diffusion.draw_timesteps(len(x0), alphas)
+    noise = torch.randn_like(x0)
     predicted = model(diffusion.add_noise(x0, noise, alpha_bar), timestep.float(), context)
     wanted, root = diffusion.target(x0, noise, alpha_bar, prediction), weights.sqrt()
     return diffusion.loss(root * predicted, root * wanted, alpha_bar, prediction).mean()

@@ -14,7 +14,7 @@ from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, holds_held_out
 from layerdiff_core.evaluation import renders
 from layerdiff_core.evaluation.evaluator import CROP, GREY, Evaluator, framed, outline_window, overlap
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
-from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
+from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, nearest_slots, worst_objects
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_core.training.render import Renderer
 from tests.world import discs
@@ -91,14 +91,26 @@ def test_verdicts_count_what_was_seen(judge: Judge) -> None:
     assert found[0].agreements == pytest.approx([1, 1]) and found[1].agreements == pytest.approx([0.5, 0])
     assert found[0].agreements_alone == pytest.approx([1, 0.5]) and found[1].agreements_alone == pytest.approx([1, 0])
     assert figures(judge, {3: found}) == {"layer_prompt_accuracy": {"3": 0.5}, "background_accuracy": {"3": 0.5},
-                                          "mask_agreement": {"3": 0.625}, "mask_agreement_alone": {"3": 0.625}}
+                                          "mask_agreement": {"3": 0.625}, "mask_agreement_alone": {"3": 0.625},
+                                          "slot_accuracy": {"3": 1.0}}
     assert worst_objects(judge, found) == {"thing5": {"accuracy": 0.0, "asked": 1, "seen_instead": "thing6"},
                                            "thing6": {"accuracy": 0.0, "asked": 1, "seen_instead": "nothing"}}
 
 
+def test_things_stand_where_the_prompt_says(judge: Judge) -> None:
+    things = [Foreground(thing, slot, 1) for slot, thing in enumerate([3, 1, 2])]
+    asked = Request(Scene("beach", 0, 0, things), "a small thing3 on the left, a thing1 and a thing2 on the right, a beach",
+                    ["beach", "a thing3", "thing1", "a thing2"])
+    assert asked.told_slots == [0, None, 2]
+    assert nearest_slots(torch.cat([square(10, 2, 20, 20), square(55, 0, 20, 9), square(90, 70, 20, 40)])) == [0, 1, 2]
+    verdict = Verdict(asked, "beach", ["thing3"] * 3, [1.0] * 3, [1.0] * 3, slots=[0, 0, 1])
+    assert figures(judge, {4: [verdict]})["slot_accuracy"] == {"4": 0.5}
+
+
 def test_worst_objects_come_worst_first(judge: Judge) -> None:
     seen = ["thing1", "thing2", "thing2", "thing1", "thing3"]
-    verdicts = [Verdict(request("beach", thing), "beach", [name], [1.0], [1.0]) for thing, name in zip([1, 1, 1, 2, 3], seen)]
+    verdicts = [Verdict(request("beach", thing), "beach", [name], [1.0], [1.0], [0])
+                for thing, name in zip([1, 1, 1, 2, 3], seen)]
     assert {name: facts["accuracy"] for name, facts in worst_objects(judge, verdicts).items()} == {
         "thing2": 0.0, "thing1": 0.3333}
 

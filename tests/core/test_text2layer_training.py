@@ -141,6 +141,19 @@ def test_the_loss_looks_at_things_five_times_as_hard() -> None:
     assert (text2layer.thing_weights(torch.zeros(1, 1, 1, 32, 32)) == 1).all()
 
 
+def test_training_begins_where_sampling_does() -> None:
+    alphas = diffusion.sd_alphas_cumprod()
+    timestep, alpha_bar = diffusion.draw_timesteps(20000, alphas)
+    pure = alpha_bar == 0
+    assert pure.float().mean() == pytest.approx(diffusion.PURE_NOISE, abs=0.02) and (timestep[pure] == 999).all()
+    assert torch.equal(alpha_bar[~pure], alphas[timestep[~pure]])
+    assert timestep[~pure].float().mean() == pytest.approx(499.5, abs=10)
+    noise, x0 = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    assert torch.equal(diffusion.add_noise(x0, noise, torch.zeros(1)), noise)
+    assert torch.equal(diffusion.target(x0, noise, torch.zeros(1), "v"), -x0)
+    assert diffusion.loss(x0, x0 + 2, torch.zeros(1), "v").item() == pytest.approx(4)
+
+
 class Nothing(nn.Module):
     """Says zero, whatever it is asked."""
 

@@ -62,7 +62,7 @@ def test_a_seed_gives_the_same_figures(pack: ModuleType, starter: SimpleNamespac
     results = [evaluate.evaluate(pack, STARTER, judge, objects, tmp_path, 6, 4, scales) for scales in ([0.0], [])]
     (report, gallery), (again, _) = results
     assert report.pop("seconds") > 0 and again.pop("seconds") > 0
-    names = {"layer_prompt_accuracy", "background_accuracy", "mask_agreement", "mask_agreement_alone"}
+    names = {"layer_prompt_accuracy", "background_accuracy", "mask_agreement", "mask_agreement_alone", "slot_accuracy"}
     assert report.pop("other_smg_scales")["0.0"].keys() == names
     assert again.pop("other_smg_scales") == {} and report == again
     for name in names | {"fid_starter_features"}:

@@ -20,7 +20,7 @@ from .evaluate import BATCH, Progress, channels_first, defaults
 
 STARTER = "text2layer_starter.safetensors"
 # euler_ancestral is DDIM with eta 1 (Song et al. 2021, equation 16); the paper's own choice is measured beside it
-SETTINGS = {"steps": 50, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "beta", "smg_scale": 0.0}
+SETTINGS = {"steps": 50, "cfg": 2.5, "sampler_name": "euler_ancestral", "scheduler": "beta", "smg_scale": 0.0}
 PAPER_SAMPLER = {"sampler_name": "ddim", "scheduler": "normal"}
 RECONSTRUCTED = 500
 SHOWN = 24

@@ -5,7 +5,7 @@ from torch import Tensor
 
 TIMESTEPS = 1000
 MIN_SNR = 5.0
-PURE_NOISE = 0.2
+PURE_NOISE = 0.1
 
 
 def sd_alphas_cumprod(device: torch.device | str = "cpu") -> Tensor:

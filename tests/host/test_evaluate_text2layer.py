@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_figures(pack: ModuleType, text2layer: SimpleNames
     assert report.keys() >= KEYS and report["layers"] == text2layer.foregrounds + 1
     assert report["other_smg_scales"]["0.5"].keys() == report["with_ddim"].keys() <= report.keys()
     assert len(shown) == 3 and "psnr_composed" in text
-    assert report["settings"]["cfg"] == 3.0 and report["settings"]["sampler_name"] == "euler_ancestral"
+    assert report["settings"]["cfg"] == 2.5 and report["settings"]["sampler_name"] == "euler_ancestral"
     again, _, _ = evaluate(pack, name, judge, objects, tmp_path, 3, 4, [], reconstructed=4)
     assert {key: report[key] for key in ("object_accuracy", "mask_agreement")} == \
         {key: again[key] for key in ("object_accuracy", "mask_agreement")}

@@ -53,14 +53,14 @@ class Verdict:
     """What the judge says of one scene: the place it sees; for each foreground, bottom first, the thing it sees (None in
     an empty mask) and how well the mask fits the drawn thing, IOU 0..1: the thing as it is found in the composed picture, and
     as it is found in the layer's picture alone; and the slot that the middle of its mask is nearest to, as an index into
-    SLOTS."""
+    SLOTS (None in an empty mask)."""
 
     request: Request
     place: str
     things: list[str | None]
     agreements: list[float]
     agreements_alone: list[float]
-    slots: list[int]
+    slots: list[int | None]
 
 
 def load_judge(path: Path, device: torch.device) -> Judge:
@@ -98,7 +98,7 @@ def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Ve
     composed, alone = (agreement(judge.evaluator, shown, coverage).masked_fill(empty, 0).tolist()
                        for shown in (compose(backgrounds, [pictures], [coverage]), own))
     names = [None if nothing else judge.objects[thing] for nothing, thing in zip(empty.tolist(), things.tolist())]
-    slots = nearest_slots(coverage)
+    slots = [None if nothing else slot for nothing, slot in zip(empty.tolist(), nearest_slots(coverage))]
     parts = [slice(n * each, (n + 1) * each) for n in range(len(requests))]
     return [Verdict(request, judge.places[place], names[part], composed[part], alone[part], slots[part])
             for request, place, part in zip(requests, places, parts)]

@@ -88,6 +88,7 @@ def test_verdicts_count_what_was_seen(judge: Judge) -> None:
     found = judge_scenes(judge, wanted, Drawn(3, own, pictures, coverage, pictures[::3]))
     assert [verdict.place for verdict in found] == ["beach", "sea"]
     assert [verdict.things for verdict in found] == [["thing3", "thing4"], ["thing6", None]]
+    assert [verdict.slots for verdict in found] == [[0, 0], [0, None]]
     assert found[0].agreements == pytest.approx([1, 1]) and found[1].agreements == pytest.approx([0.5, 0])
     assert found[0].agreements_alone == pytest.approx([1, 0.5]) and found[1].agreements_alone == pytest.approx([1, 0])
     assert figures(judge, {3: found}) == {"layer_prompt_accuracy": {"3": 0.5}, "background_accuracy": {"3": 0.5},

@@ -30,7 +30,7 @@ class LayerDiffEmptyLatent(io.ComfyNode):
                 io.Int.Input("height", default=128, min=16, max=4096, step=8, tooltip="Pixels."),
                 io.Int.Input("layers", default=3, min=1, max=MAX_LAYERS,
                              tooltip="Layers a scene, the background included: connect it from Encode Layer Prompts. A "
-                             "Text2Layer model draws a fixed number, 2 mostly."),
+                             "Text2Layer model draws a fixed number: the starters 2 or 3."),
                 io.Int.Input("scenes", default=1, min=1, max=64, tooltip="How many pictures are drawn at once."),
             ],
             outputs=[io.Latent.Output(tooltip="For any sampler: scenes times layers, the layers of a scene together.")],

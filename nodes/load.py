@@ -24,8 +24,9 @@ class LayerDiffLoadModel(io.ComfyNode):
             "Adapter.",
             search_aliases=["load layerdiff", "load text2layer", "layered checkpoint", "starter model"],
             inputs=[io.Combo.Input("model_name", options=folders.model_names(), default=STARTER,
-                                   tooltip="The file. layerdiff_starter and text2layer_starter come with the pack: small, "
-                                   "quick on a CPU, and they know a toy world only (the README lists it).")],
+                                   tooltip="The file. layerdiff_starter, text2layer_starter and text2layer_two_foregrounds "
+                                   "come with the pack: small, quick on a CPU, and they know a toy world only (the README "
+                                   "lists it).")],
             outputs=[
                 io.Model.Output(tooltip="The layered diffusion model; works with any sampler of the host."),
                 io.Clip.Output(tooltip="The text encoder that belongs to it."),

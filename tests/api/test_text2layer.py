@@ -30,6 +30,14 @@ def test_a_graph_runs(server: Server, name: str) -> None:
         assert server.client.download(pictures[0])[:4] == b"\x89PNG"
 
 
+def test_two_foregrounds_give_three_layers(server: Server) -> None:
+    graph = quick("text_to_two_layers")
+    graph["1"]["inputs"]["model_name"] = "text2layer_two_foregrounds.safetensors"
+    graph["2"]["inputs"]["text"] = "a house on the left and a red car on the right in a meadow"
+    graph["4"]["inputs"]["layers"] = 3
+    assert len(server.client.run(graph).outputs["7"]["images"]) == 4
+
+
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_graph_names_every_input(server: Server, name: str) -> None:
     info = server.client.get("/object_info")

@@ -74,7 +74,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
                                 for number in range(count)])
         shown = panel_ui(scenes[chosen[0]], edited[chosen[0]][1])
-        return io.NodeOutput([document for document, _ in edited.values()], picture, coverage, composites, ui=shown)
+        return io.NodeOutput([document.to_socket() for document, _ in edited.values()], picture, coverage, composites, ui=shown)
 
 
 def check_latent(latent: torch.Tensor, layers: int, vae: Any) -> None:

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import Layer
+from .edges import bleed_colours
+from .latents import padded
+from .layers import Document, Layer
 
 
 class Placed(NamedTuple):
@@ -66,3 +68,21 @@ def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
     height, width = placed.coverage.shape[1:]
     return layer.with_pixels(placed.image, placed.coverage, x=placed.left, y=placed.top, w=width, h=height, rotation=0.0,
                              flip_h=False, flip_v=False)  # fmt: skip
+
+
+def layer_pixels(document: Document, multiple: int) -> tuple[Tensor, Tensor]:
+    """All layers of a document, bottom first, on the canvas; opacity is left out.
+
+    multiple: to whole multiples of so many pixels the canvas is enlarged, to the right and below. Returns pictures
+    [K,H,W,3], their colours carried on beyond the layer's edge, and coverage [K,H,W], 0..1.
+    """
+    width, height = document.canvas
+    high, wide = padded(height, multiple), padded(width, multiple)
+    pictures, coverages = torch.zeros(len(document.layers), high, wide, 3), torch.zeros(len(document.layers), high, wide)
+    for layer, picture, coverage in zip(document.layers, pictures, coverages):
+        placed = place(layer, (width, height))
+        if placed is not None:
+            rows = slice(placed.top, placed.top + placed.coverage.shape[1])
+            columns = slice(placed.left, placed.left + placed.coverage.shape[2])
+            picture[rows, columns], coverage[rows, columns] = placed.image[0], placed.coverage[0]
+    return bleed_colours(pictures.movedim(-1, 1), coverages[:, None]).movedim(1, -1), coverages

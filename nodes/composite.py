@@ -8,21 +8,9 @@ from ..layerdiff_core.blend import MODES
 from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, Document, change_layer
-from .host.panel import edits_input, panel_ui
+from .host.panel import panel_ui
 from .host.types import LAYERS
-
-LINEAR = "linear"
-
-
-def colour_space_input() -> Any:
-    """The choice that every node that composites offers."""
-    return io.Combo.Input(
-        "colour_space",
-        options=["display", LINEAR],
-        default="display",
-        tooltip="display: mix the picture's numbers, as the layers were made and as most image editors do. "
-        "linear: mix light, as the host's own layer editor does; soft edges come out brighter.",
-    )
+from .inputs import LINEAR, colour_space_input, edits_input
 
 
 class LayerDiffSetLayer(io.ComfyNode):

@@ -10,9 +10,10 @@ from ..layerdiff_core.edges import bleed_colours, soft_threshold
 from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.latents import free_mask
 from ..layerdiff_core.layers import make_document
-from .host.panel import edits_input, panel_ui
+from .host.panel import panel_ui
 from .host.text2layer import check_family, decode_stack, foregrounds_of
 from .host.types import LAYERS
+from .inputs import edits_input
 
 
 class LayerDiffDecodeLayers(io.ComfyNode):

@@ -8,9 +8,9 @@ from comfy_api.latest import io
 from ..layerdiff_core.autoencoder import Layers
 from ..layerdiff_core.keep import BACKGROUND, FOREGROUNDS
 from ..layerdiff_core.layers import Document
+from ..layerdiff_core.placement import layer_pixels
 from .host.guidance import keep_layers, stacked
 from .host.types import LAYERS
-from .latents import layer_pixels
 
 
 class LayerDiffKeepLayers(io.ComfyNode):
@@ -42,7 +42,7 @@ class LayerDiffKeepLayers(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, vae: Any, layers: dict[str, Any], keep: str, start: float, end: float) -> io.NodeOutput:
         count = stacked(model, vae).foregrounds
-        picture, mask = layer_pixels(Document.from_socket(layers), vae)
+        picture, mask = layer_pixels(Document.from_socket(layers), 8 * vae.spacial_compression_encode())
         if keep == BACKGROUND:
             picture, mask = picture[:1].expand(count + 1, -1, -1, -1), mask[:1].expand(count + 1, -1, -1)
         elif len(picture) == count:

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..layerdiff_core.edges import bleed_colours
 from ..layerdiff_core.latents import check_count, free_mask, padded, parse_layer_numbers
 from ..layerdiff_core.layers import MAX_LAYERS, Document
-from ..layerdiff_core.placement import place
+from ..layerdiff_core.placement import layer_pixels
 from .host.text2layer import STACKED_KEY, encode_stack, foregrounds_of
 from .host.types import LAYERS
 
@@ -76,7 +75,7 @@ class LayerDiffEncodeLayers(io.ComfyNode):
     def execute(cls, layers: dict[str, Any], vae: Any) -> io.NodeOutput:
         document = Document.from_socket(layers)
         width, height = document.canvas
-        picture, mask = layer_pixels(document, vae)
+        picture, mask = layer_pixels(document, 8 * vae.spacial_compression_encode())
         if foregrounds_of(vae):
             check_stack(len(picture), vae, "came in")
             latent = {"samples": encode_stack(vae, picture, mask), STACKED_KEY: len(picture)}
@@ -114,28 +113,6 @@ class LayerDiffFreeLayers(io.ComfyNode):
         chosen = parse_layer_numbers(free, layers)
         mask = free_mask(chosen, layers, len(latent), *latent.shape[-2:])
         return io.NodeOutput({**samples, "noise_mask": mask})
-
-
-def layer_pixels(document: Document, vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """All layers of a document, bottom first, on the canvas, padded to what a UNet behind this VAE takes.
-
-    Returns pictures [K, H, W, 3], their colours carried on beyond the mask's edge, and coverage [K, H, W], 0..1.
-    """
-    width, height = document.canvas
-    multiple = 8 * vae.spacial_compression_encode()
-    high, wide = padded(height, multiple), padded(width, multiple)
-    pictures, masks = [], []
-    for layer in document.layers:
-        picture, mask = torch.zeros(1, high, wide, 3), torch.zeros(1, high, wide)
-        placed = place(layer, (width, height))
-        if placed is not None:
-            rows = slice(placed.top, placed.top + placed.coverage.shape[1])
-            columns = slice(placed.left, placed.left + placed.coverage.shape[2])
-            picture[:, rows, columns], mask[:, rows, columns] = placed.image, placed.coverage
-        pictures.append(picture)
-        masks.append(mask)
-    picture, mask = torch.cat(pictures), torch.cat(masks)
-    return bleed_colours(picture.movedim(-1, 1), mask[:, None]).movedim(1, -1), mask
 
 
 def check_stack(layers: int, vae: Any, what: str) -> None:

@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..layerdiff_core.composite import composite
 from ..layerdiff_core.layers import Document
 from ..layerdiff_core.seams import heal_seams
-from .composite import LINEAR, colour_space_input
 from .host.types import LAYERS
+from .inputs import LINEAR, colour_space_input
 
 
 class LayerDiffHealSeams(io.ComfyNode):

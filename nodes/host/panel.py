@@ -15,18 +15,6 @@ from ...layerdiff_core.layers import FIELDS, Document
 SUBFOLDER = "layerdiff_panel"
 
 
-def edits_input() -> Any:
-    """The input that every node with a layer panel has, last of all; optional, since older graphs do not name it."""
-    return io.String.Input(
-        "edits",
-        optional=True,
-        default="",
-        socketless=True,
-        tooltip="What was changed in the layer panel, as JSON: order, eyes, solo, opacity, blend modes, places. The panel "
-        "writes it; empty changes nothing. For graphs without the page it can be written by hand: the help page says how.",
-    )
-
-
 def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str, Any]:
     """The part of a node's ui that its layer panel draws: {"layer_panel": [one payload]}.
 

@@ -13,10 +13,10 @@ from ..layerdiff_core.files.animation import write_animation
 from ..layerdiff_core.files.ora import read_ora, write_ora
 from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from ..layerdiff_core.layers import Document
-from .composite import LINEAR, colour_space_input
-from .export import output_place, workflow_text
-from .host.panel import edits_input, panel_ui
+from .host.panel import panel_ui
+from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
+from .inputs import LINEAR, colour_space_input, edits_input
 
 ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
 READ_ENDINGS = (".psd", ".psb", ".ora")

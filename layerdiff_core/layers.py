@@ -60,8 +60,8 @@ class Layer:
     def of(cls, image: Tensor, coverage: Tensor, number: int = 1, **facts: Any) -> "Layer":
         """A layer of a picture [1,H,W,3] and its coverage [1,H,W], both 0..1.
 
-        facts: FIELDS as a file or a user says them, of any type; those that are left out or None get their defaults.
-        number: the layer's, from 1, for a name that is missing and for messages. ValueError for facts that are not sound.
+        facts: FIELDS as a file says them, of any type; those that are left out get their defaults. number: the layer's,
+        from 1, for a name that is missing and for messages. ValueError for facts that are not sound.
         """
         return cls(image, 1 - coverage, **_read_fields(facts, number, image))
 

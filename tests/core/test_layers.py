@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerdiff_core.layers import Document, Layer, change_layer, make_document
-from layerdiff_core.placement import place, upright
+from layerdiff_core.placement import layer_pixels, place, upright
 from tests.documents import alter, fields
 
 
@@ -263,6 +263,19 @@ def test_a_turned_layer_covers_its_area_with_a_smooth_border():
     assert placed.coverage.sum().item() == pytest.approx(1200, rel=0.005)
     assert ((placed.coverage > 0.05) & (placed.coverage < 0.95)).sum() > 50
     assert placed.image[placed.coverage > 0.01].min() > 0.999
+
+
+def test_all_layers_on_the_canvas_are_filled_up_to_whole_multiples():
+    doc = document(2, 6, 8)
+    alter(doc, 0, coverage=torch.ones(1, 6, 8))
+    alter(doc, 1, x=3, y=-2, coverage=torch.ones(1, 6, 8), opacity=0.5)
+    pictures, coverage = layer_pixels(doc, 5)
+    assert pictures.shape == (2, 10, 10, 3) and coverage.shape == (2, 10, 10)
+    expected = torch.zeros(2, 10, 10)
+    expected[0, :6, :8], expected[1, :4, 3:8] = 1, 1
+    assert torch.equal(coverage, expected)
+    assert torch.allclose(pictures[0, 1:5, 1:7], doc.layers[0].image[0, 1:5, 1:7], atol=1e-6)
+    assert torch.allclose(pictures[1, :3, 4:7], doc.layers[1].image[0, 2:5, 1:4], atol=1e-6)
 
 
 def test_a_changed_layer_is_a_copy_and_the_others_stay():

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes import composite, decode, export, files, keep, latents, load, prompts, sample, seams, train
+from .nodes import composite, decode, exchange, keep, latents, load, prompts, sample, save, seams, train
 from .nodes.host import folders
 
 WEB_DIRECTORY = "./web"
@@ -17,7 +17,7 @@ class LayerDiffExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes, in the order of the data's way through the pack."""
-        modules = (load, prompts, latents, sample, keep, decode, composite, seams, export, files, train)
+        modules = (load, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
         return [node for module in modules for node in module.NODES]
 
 

@@ -14,8 +14,8 @@ LAYERS = 8
 SIDE = 1024
 
 
-def document(pack: ModuleType, side: int) -> dict[str, Any]:
-    """A LAYERS document: a background and discs of noise that overlap, edges ten pixels wide, all of the canvas' size."""
+def document(pack: ModuleType, side: int) -> Any:
+    """A document: a background and discs of noise that overlap, edges ten pixels wide, all of the canvas' size."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(LAYERS, side, side, 3, generator=generator)
     across = torch.linspace(0, 1, side)
@@ -26,15 +26,14 @@ def document(pack: ModuleType, side: int) -> dict[str, Any]:
     return core(pack, "layers").make_document(images, coverage, [f"layer {k}" for k in range(LAYERS)])
 
 
-def sides(pack: ModuleType, doc: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+def sides(pack: ModuleType, doc: Any) -> dict[str, Callable[[], Any]]:
     """Both ways from layers in memory, each in the form that it works on, to the composite."""
-    export, layers = core(pack, "export"), core(pack, "layers")
-    canvas = layers.canvas_size(doc)
-    pictures = [Image.fromarray(export.to_rgba(*export.on_canvas(layer, canvas))) for layer in layers.ordered(doc)]
+    export = core(pack, "export")
+    pictures = [Image.fromarray(export.to_rgba(*export.on_canvas(layer, doc.canvas))) for layer in doc.layers]
     return {"ours": lambda: core(pack, "composite").composite(doc), "pillow": lambda: reduce(Image.alpha_composite, pictures)}
 
 
-def write_psd(pack: ModuleType, doc: dict[str, Any], path: Path) -> None:
+def write_psd(pack: ModuleType, doc: Any, path: Path) -> None:
     """Write the document as the node Export Layers to File does."""
     core(pack, "files.psd").write_psd(doc, path, {})
 

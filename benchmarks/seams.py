@@ -23,11 +23,11 @@ KNOWN_OBJECTS = 160
 
 @dataclass
 class Case:
-    """A scene: its true composite [1,H,W,3], its spoilt LAYERS document, where its seams are [H,W], and by how many
+    """A scene: its true composite [1,H,W,3], its spoilt document, where its seams are [H,W], and by how many
     pixels each foreground's mask is too large."""
 
     truth: Tensor
-    document: dict[str, Any]
+    document: Any
     band: Tensor
     offsets: list[int]
 
@@ -61,8 +61,8 @@ def cases(pack: ModuleType, vae: Any, folder: Path, count: int) -> list[Case]:
 
 
 def spoil(pack: ModuleType, vae: Any, background: Tensor, pictures: Tensor, coverages: Tensor, offsets: list[int],
-          generator: torch.Generator) -> dict[str, Any]:
-    """A LAYERS document of the layers with rims of foreign colour. All [N,3|1,H,W], 0..1, the background [1,3,H,W]."""
+          generator: torch.Generator) -> Any:
+    """A document of the layers with rims of foreign colour. All [N,3|1,H,W], 0..1, the background [1,3,H,W]."""
     edges, layers = core(pack, "edges"), core(pack, "layers")
     foreign = torch.rand(len(pictures), 3, 1, 1, generator=generator)
     masks = torch.cat([grow(coverage[None], by) for coverage, by in zip(coverages, offsets)])
@@ -98,7 +98,8 @@ def figures(pack: ModuleType, folder: Path, count: int = SCENES) -> dict[str, fl
     reach = next(entry.default for entry in node.define_schema().inputs if entry.id == "reach")
     found: dict[str, list[tuple[float, float]]] = {"": [], "_too_large": [], "_too_small": []}
     for case in cases(pack, vae, folder, count):
-        pair = (error(case, composite(case.document)[0]), error(case, node.execute(case.document, reach, "display").args[1]))
+        healed = node.execute(case.document.to_socket(), reach, "display").args[1]
+        pair = (error(case, composite(case.document)[0]), error(case, healed))
         found[""].append(pair)
         if min(case.offsets) > 0:
             found["_too_large"].append(pair)

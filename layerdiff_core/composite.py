@@ -1,13 +1,14 @@
 """The layers of a document stacked into one picture."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .blend import blend
-from .layers import canvas_size, check_document, ordered, upright
+from .layers import Document, Layer
+from .placement import upright
 
 BAND = 1 << 18
 """Pixels that are worked on at a time on a CPU: what all steps touch stays in its cache."""
@@ -16,17 +17,17 @@ LINEAR_MODES = {"normal", "multiply", "darken", "lighten", "luminosity", "linear
 """Modes whose formula, too, works on linear light when the composite does; the host's editor divides them like this."""
 
 
-def composite(doc: dict[str, Any], linear: bool = False) -> tuple[Tensor, Tensor]:
-    """Stack the visible layers of a LAYERS document by z_index, with opacity and blend mode.
+def composite(document: Document, linear: bool = False) -> tuple[Tensor, Tensor]:
+    """Stack the visible layers of a document, with opacity and blend mode.
 
     linear: mix light instead of the numbers of the picture. Returns image [1,H,W,3], straight colours 0..1 (black where
-    nothing lies), and alpha [1,H,W], 1 = opaque. ValueError for an unsound document. Source: W3C Compositing and
+    nothing lies), and alpha [1,H,W], 1 = opaque. ValueError for numbers that are not finite. Source: W3C Compositing and
     Blending Level 1, simple alpha compositing; for two layers and linear False it is I = mF + (1 - m)B of Text2Layer.
     """
-    width, height = canvas_size(doc)
-    layers = [layer for layer in ordered(doc) if layer["visible"] and layer["opacity"] > 0]
+    width, height = document.canvas
+    layers = [layer for layer in document.layers if layer.visible and layer.opacity > 0]
     stack = [shown for layer in layers if (shown := upright(layer, (width, height))) is not None]
-    device = stack[0]["image"].device if stack else torch.device("cpu")
+    device = stack[0].image.device if stack else torch.device("cpu")
     image = torch.empty(1, height, width, 3, device=device)
     alpha = torch.empty(1, height, width, device=device)
     rows = max(1, BAND // width) if device.type == "cpu" else height
@@ -40,14 +41,14 @@ def composite(doc: dict[str, Any], linear: bool = False) -> tuple[Tensor, Tensor
             colours.zero_()
         else:
             above, beneath = stack[ground + 1 :], None
-            source = _part(stack[ground], "image", band).to(colours)
+            source = _part(stack[ground], stack[ground].image, band).to(colours)
             colours.copy_(_to_linear(source) if linear else source)
         for layer in above:
             box = _box(layer, band)
             if box is not None:
                 _lay(colours, beneath, layer, box, top, linear)
         if not _finish(colours, beneath, linear):
-            check_document(doc)
+            document.check_finite()
     return image, alpha
 
 
@@ -60,35 +61,35 @@ class Box(NamedTuple):
     bottom: int
 
 
-def _box(layer: dict[str, Any], band: Box) -> Box | None:
+def _box(layer: Layer, band: Box) -> Box | None:
     """Where in a band of the canvas an upright layer covers anything, None if nowhere.
 
     Most layers leave most of the canvas empty, which is worth no work.
     """
     box = _bounds(layer, band)
-    if box is None or layer["mask"] is None:
+    through = layer.transparency
+    if box is None or through is None:
         return box
     # Not "less than 1": numbers that are no numbers, too, are to be found.
-    rows = (~(_part(layer, "mask", box)[0].amin(1) >= 1)).nonzero()
+    rows = (~(_part(layer, through, box)[0].amin(1) >= 1)).nonzero()
     if not len(rows):
         return None
     return box._replace(top=box.top + int(rows[0]), bottom=box.top + int(rows[-1]) + 1)
 
 
-def _bounds(layer: dict[str, Any], band: Box) -> Box | None:
+def _bounds(layer: Layer, band: Box) -> Box | None:
     """What of a band lies within an upright layer's rectangle, None if nothing."""
-    right, bottom = layer["x"] + layer["w"], layer["y"] + layer["h"]
-    box = Box(max(band.left, layer["x"]), max(band.top, layer["y"]), min(band.right, right), min(band.bottom, bottom))
+    right, bottom = layer.x + layer.w, layer.y + layer.h
+    box = Box(max(band.left, layer.x), max(band.top, layer.y), min(band.right, right), min(band.bottom, bottom))
     return box if box.left < box.right and box.top < box.bottom else None
 
 
-def _part(layer: dict[str, Any], name: str, box: Box) -> Tensor:
-    """A box of the canvas out of an upright layer's image or mask, which holds all of it."""
-    x, y = layer["x"], layer["y"]
-    return layer[name][:, box.top - y : box.bottom - y, box.left - x : box.right - x]
+def _part(layer: Layer, values: Tensor, box: Box) -> Tensor:
+    """A box of the canvas out of an upright layer's image or transparency, which holds all of it."""
+    return values[:, box.top - layer.y : box.bottom - layer.y, box.left - layer.x : box.right - layer.x]
 
 
-def _ground(stack: list[dict[str, Any]], band: Box) -> int | None:
+def _ground(stack: list[Layer], band: Box) -> int | None:
     """The topmost layer that hides all others in a band: with it a stack can begin.
 
     Mostly it is the background, of eight layers an eighth of the work.
@@ -96,36 +97,36 @@ def _ground(stack: list[dict[str, Any]], band: Box) -> int | None:
     return next((index for index in reversed(range(len(stack))) if _hides_all(stack[index], band)), None)
 
 
-def _hides_all(layer: dict[str, Any], band: Box) -> bool:
+def _hides_all(layer: Layer, band: Box) -> bool:
     """Whether nothing of what lies beneath an upright layer is to be seen in a band."""
-    if layer["blend_mode"] != "normal" or layer["opacity"] < 1 or _bounds(layer, band) != band:
+    if layer.blend_mode != "normal" or layer.opacity < 1 or _bounds(layer, band) != band:
         return False
-    if layer["mask"] is None:
+    if layer.transparency is None:
         return True
-    mask = _part(layer, "mask", band)
+    through = _part(layer, layer.transparency, band)
     # The corner keeps the search from most of the layers.
-    return bool(mask[0, 0, 0] <= 0) and bool(mask.amax() <= 0)
+    return bool(through[0, 0, 0] <= 0) and bool(through.amax() <= 0)
 
 
-def _lay(image: Tensor, beneath: Tensor | None, layer: dict[str, Any], box: Box, top: int, linear: bool) -> None:
+def _lay(image: Tensor, beneath: Tensor | None, layer: Layer, box: Box, top: int, linear: bool) -> None:
     """Lay a box of a layer on a band's premultiplied image, which begins at the canvas' row top.
 
     beneath is what shines through the image, 1 - alpha, None if nothing does.
     """
     place = slice(None), slice(box.top - top, box.bottom - top), slice(box.left, box.right)
-    image, source = image[place], _part(layer, "image", box).to(image)
-    # What shines through the layer is what its mask says, whose 1 is transparent.
-    through = image.new_zeros(image.shape[:3]) if layer["mask"] is None else _part(layer, "mask", box).to(image).clamp(0, 1)
-    if layer["opacity"] < 1:
-        through = torch.lerp(torch.ones_like(through), through, layer["opacity"])
+    image, source = image[place], _part(layer, layer.image, box).to(image)
+    whole = layer.transparency
+    through = image.new_zeros(image.shape[:3]) if whole is None else _part(layer, whole, box).to(image).clamp(0, 1)
+    if layer.opacity < 1:
+        through = torch.lerp(torch.ones_like(through), through, layer.opacity)
     colours = _to_linear(source) if linear else source
-    if layer["blend_mode"] != "normal":
+    if layer.blend_mode != "normal":
         if beneath is None:
-            colours = _blend(layer["blend_mode"], image.clamp(0, 1), source, linear)
+            colours = _blend(layer.blend_mode, image.clamp(0, 1), source, linear)
         else:
             alpha = (1 - beneath[place])[..., None]
             backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
-            colours = torch.lerp(colours, _blend(layer["blend_mode"], backdrop, source, linear), alpha)
+            colours = torch.lerp(colours, _blend(layer.blend_mode, backdrop, source, linear), alpha)
     # The weight is written out for all three channels, one after the other: broadcast over so short a dimension a lerp
     # is twenty times slower, and a copy twice.
     weight = torch.empty_like(colours, memory_format=torch.contiguous_format)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .blend import check_mode
-from .layers import MAX_SIDE, canvas_size, change_layer, layer_coverage, ordered
+from .layers import MAX_SIDE, Document, Layer, change_layer
 
 LARGEST_SCALE = 100
 FARTHEST = LARGEST_SCALE * MAX_SIDE
@@ -20,8 +21,8 @@ RANGES = {"opacity": (0, 1), "right": (-FARTHEST, FARTHEST), "down": (-FARTHEST,
 HOW_TO = "Reset the layer panel, or leave the node's input edits empty."
 
 
-def apply_edits(doc: dict[str, Any], text: str) -> tuple[dict[str, Any], bool]:
-    """Do to a LAYERS document what the page's layer panel wrote down.
+def apply_edits(document: Document, text: str) -> tuple[Document, bool]:
+    """Do to a document what the page's layer panel wrote down.
 
     text: JSON, or "" for no edits. {"version": 1, "made_for": fingerprint, "order": [original indices, bottom first],
     "solo": original index, "layers": {"original index": {"visible", "opacity", "blend_mode", "right", "down", "scale",
@@ -31,11 +32,10 @@ def apply_edits(doc: dict[str, Any], text: str) -> tuple[dict[str, Any], bool]:
     these layers exist. ValueError for a text that is not sound or names a layer that is not there. Source: ours.
     """
     if not text.strip():
-        return doc, False
+        return document, False
     edits = _parse(text)
-    stale = "made_for" in edits and edits["made_for"] != fingerprint(doc)
-    layers = ordered(doc)
-    count = len(layers)
+    stale = "made_for" in edits and edits["made_for"] != fingerprint(document)
+    count = len(document.layers)
     changes = {int(key): change for key, change in edits.get("layers", {}).items()}
     order, solo = edits.get("order", []), edits.get("solo")
     missing = [index for index in [*changes, *order, *([] if solo is None else [solo])] if index >= count]
@@ -43,16 +43,16 @@ def apply_edits(doc: dict[str, Any], text: str) -> tuple[dict[str, Any], bool]:
         raise ValueError(f"The edits name layer {missing[0]}; the document has {count}, 0 to {count - 1}. {HOW_TO}")
     for index, change in changes.items():
         if index < count:
-            kept = {key: layers[index][key] for key in ("opacity", "blend_mode", "visible")}
+            kept = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}
             moves = {key: change[key] for key in ("right", "down", "scale") if key in change}
             kept |= {key: change[key] for key in kept if key in change}
-            doc = change_layer(doc, index, **kept, **moves, degrees=change.get("rotation", 0.0))
+            document = change_layer(document, index, **kept, **moves, degrees=change.get("rotation", 0.0))
     order = [index for index in order if index < count]
     order += [index for index in range(count) if index not in order]
-    layers = ordered(doc)
+    layers = document.layers
     if solo is not None and solo < count:
-        layers = [layer | {"visible": index == solo} for index, layer in enumerate(layers)]
-    return {**doc, "layers": [layers[index] | {"z_index": z} for z, index in enumerate(order)]}, stale
+        layers = [replace(layer, visible=index == solo) for index, layer in enumerate(layers)]
+    return replace(document, layers=[layers[index] for index in order]), stale
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -106,21 +106,21 @@ def _must(sound: bool, expected: str, given: Any) -> None:
         raise ValueError(f"The edits should have {expected}, and have {str(given)[:60]!r}. {HOW_TO}")
 
 
-def layer_bytes(layer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def layer_bytes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     """A layer's own pixels in 8 bits, before it is placed: colours [H,W,3], not premultiplied, and coverage [H,W]."""
-    return _bytes(layer["image"][0, ..., :3]), _bytes(layer_coverage(layer)[0])
+    return _bytes(layer.image[0]), _bytes(layer.coverage[0])
 
 
 def _bytes(values: Tensor) -> np.ndarray:
     return (values.float().clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy()
 
 
-def fingerprint(doc: dict[str, Any]) -> str:
+def fingerprint(document: Document) -> str:
     """16 hex digits that change when the canvas, the layers' names, number, order or pixels (in 8 bits) do."""
-    digest = hashlib.sha256(json.dumps([canvas_size(doc)]).encode())
-    for layer in ordered(doc):
+    digest = hashlib.sha256(json.dumps([document.canvas]).encode())
+    for layer in document.layers:
         colours, coverage = layer_bytes(layer)
-        digest.update(json.dumps([layer["name"], colours.shape]).encode())
+        digest.update(json.dumps([layer.name, colours.shape]).encode())
         digest.update(colours.tobytes())
         digest.update(coverage.tobytes())
     return digest.hexdigest()[:16]

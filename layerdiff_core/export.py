@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from .composite import composite
 from .edges import bleed_colours
-from .layers import canvas_size, ordered, place
+from .layers import Document, Layer
+from .placement import place
 
 LIGHT_SQUARE, DARK_SQUARE = 0.8, 0.6
 SHEET_GREY = 0.15
 
 
-def on_canvas(layer: dict[str, Any], canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A layer (as layers.ordered gives it) spread over the whole canvas (width, height).
+def on_canvas(layer: Layer, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A layer spread over the whole canvas (width, height).
 
     Returns straight colours [1,H,W,3] and coverage [1,H,W] with the layer's opacity in it. Hidden layers are shown.
     """
@@ -31,7 +32,7 @@ def on_canvas(layer: dict[str, Any], canvas: tuple[int, int]) -> tuple[Tensor, T
     right, bottom = width - placed.left - placed.image.shape[2], height - placed.top - placed.image.shape[1]
     image = F.pad(placed.image, (0, 0, placed.left, right, placed.top, bottom))
     coverage = F.pad(placed.coverage, (placed.left, right, placed.top, bottom))
-    return image, coverage * layer["opacity"]
+    return image, coverage * layer.opacity
 
 
 def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
@@ -56,18 +57,17 @@ def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str]) -> 
     Image.fromarray(rgba).save(path, "PNG", pnginfo=info, compress_level=4)
 
 
-def save_layers(doc: dict[str, Any], folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:
+def save_layers(document: Document, folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:
     """Save every layer, hidden ones too, and the composite as PNG with alpha, each of the canvas' size.
 
     Files: {stem}_00_{name of the bottom layer}.png and so on upwards, then {stem}_composite.png; returns their names in
     that order. Placement and opacity are in the pixels, so the visible layers' files, stacked in an image editor, give
     the composite again (blend modes other than normal aside). linear: for the composite. folder must exist.
     """
-    canvas = canvas_size(doc)
-    image, alpha = composite(doc, linear)
-    pictures = {f"{stem}_{k:02}_{file_part(layer['name'])}.png": layer for k, layer in enumerate(ordered(doc))}
+    image, alpha = composite(document, linear)
+    pictures = {f"{stem}_{k:02}_{file_part(layer.name)}.png": layer for k, layer in enumerate(document.layers)}
     for file, layer in pictures.items():
-        save_png(folder / file, to_rgba(*on_canvas(layer, canvas)), text)
+        save_png(folder / file, to_rgba(*on_canvas(layer, document.canvas)), text)
     save_png(folder / f"{stem}_composite.png", to_rgba(image, alpha), text)
     return [*pictures, f"{stem}_composite.png"]
 
@@ -87,11 +87,10 @@ def checkerboard(image: Tensor, coverage: Tensor) -> Tensor:
     return torch.lerp(board[None, :, :, None].expand_as(image), image, coverage[..., None].expand_as(image))
 
 
-def layer_previews(doc: dict[str, Any], linear: bool = False) -> Tensor:
+def layer_previews(document: Document, linear: bool = False) -> Tensor:
     """Each of the K layers, bottom first and hidden ones too, then the composite, on a checkerboard: [K+1,H,W,3]."""
-    canvas = canvas_size(doc)
-    composed = composite(doc, linear)
-    pictures = [*(on_canvas(layer, canvas) for layer in ordered(doc)), composed]
+    composed = composite(document, linear)
+    pictures = [*(on_canvas(layer, document.canvas) for layer in document.layers), composed]
     return torch.cat([checkerboard(image.to(composed[0]), alpha.to(composed[1])) for image, alpha in pictures])
 
 

@@ -1,13 +1,13 @@
 """Healing of seams: rims of foreign colour where a layer's mask reaches beyond its content."""
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .edges import bleed_colours, push_pull
-from .layers import canvas_size, layer_coverage, ordered
+from .layers import Document, Layer
 
 SOLID = 0.5
 """Coverage from which on a pixel counts to the layer's shape."""
@@ -23,32 +23,31 @@ SAME = 0.15
 """Distance of two colours up to which they are one."""
 
 
-def heal_seams(doc: dict[str, Any], reach: int = 3) -> dict[str, Any]:
-    """Take rims of foreign colour off the layers of a LAYERS document, so that none shows where layers meet.
+def heal_seams(document: Document, reach: int = 3) -> Document:
+    """Take rims of foreign colour off the layers of a document, so that none shows where layers meet.
 
-    reach: pixels of the layer's picture, 1 or more, how deep a rim may be. Returns a new document, bottom first, of
-    pictures [1,H,W,3] and masks of their size. Where a rim is of one colour, and of another than the inside, coverage
-    shrinks to where the inside's colour begins, and that colour is carried out to the new edge. Placement stays. A layer
-    that is solid everywhere has no rim and stays as it is, as do parts thinner than the reach and masks that are too
-    small, which leave no trace. ValueError for an unsound document. Source: ours, since LayerDiff names the weakness
-    and no cure; each pixel of a rim is taken for a mix of two known colours, as in matting before a known background.
+    reach: pixels of the layer's picture, 1 or more, how deep a rim may be. Returns a new document. Where a rim is of one
+    colour, and of another than the inside, coverage shrinks to where the inside's colour begins, and that colour is
+    carried out to the new edge. Placement stays. A layer that is solid everywhere has no rim and stays as it is, as do
+    parts thinner than the reach and masks that are too small, which leave no trace. Source: ours, since LayerDiff names
+    the weakness and no cure; each pixel of a rim is taken for a mix of two known colours, as in matting before a known
+    background.
     """
-    canvas = canvas_size(doc)
-    return {**doc, "layers": [_heal(layer, canvas, reach) | {"z_index": z} for z, layer in enumerate(ordered(doc))]}
+    return replace(document, layers=[_heal(layer, document.canvas, reach) for layer in document.layers])
 
 
-def _heal(layer: dict[str, Any], canvas: tuple[int, int], reach: int) -> dict[str, Any]:
-    coverage = layer_coverage(layer).float()[None]
+def _heal(layer: Layer, canvas: tuple[int, int], reach: int) -> Layer:
+    coverage = layer.coverage.float()[None]
     if coverage.min() >= SOLID:
         return layer
-    image = layer["image"][..., :3].float().movedim(-1, 1)
+    image = layer.image.float().movedim(-1, 1)
     # Beyond the layer's box lies nothing: a rim also runs along it; but not where the canvas cuts a layer off.
-    sides = (layer["x"] > 0, layer["x"] + layer["w"] < canvas[0], layer["y"] > 0, layer["y"] + layer["h"] < canvas[1])
+    sides = (layer.x > 0, layer.x + layer.w < canvas[0], layer.y > 0, layer.y + layer.h < canvas[1])
     left, right, top, bottom = ((reach + 1) * side for side in sides)
     coverage = F.pad(coverage, (left, right, top, bottom))
     image, coverage = _take_off(F.pad(image, (left, right, top, bottom), mode="replicate"), coverage, reach)
     inside = (..., slice(top, coverage.shape[2] - bottom), slice(left, coverage.shape[3] - right))
-    return layer | {"image": image[inside].movedim(1, -1), "mask": 1 - coverage[inside][0]}
+    return layer.with_pixels(image[inside].movedim(1, -1), coverage[inside][0])
 
 
 def _take_off(image: Tensor, coverage: Tensor, reach: int) -> tuple[Tensor, Tensor]:

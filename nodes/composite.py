@@ -7,22 +7,10 @@ from comfy_api.latest import io
 from ..layerdiff_core.blend import MODES
 from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edits import apply_edits
-from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, change_layer, ordered
-from .host.panel import edits_input, panel_ui
+from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, Document, change_layer
+from .host.panel import panel_ui
 from .host.types import LAYERS
-
-LINEAR = "linear"
-
-
-def colour_space_input() -> Any:
-    """The choice that every node that composites offers."""
-    return io.Combo.Input(
-        "colour_space",
-        options=["display", LINEAR],
-        default="display",
-        tooltip="display: mix the picture's numbers, as the layers were made and as most image editors do. "
-        "linear: mix light, as the host's own layer editor does; soft edges come out brighter.",
-    )
+from .inputs import LINEAR, colour_space_input, edits_input
 
 
 class LayerDiffSetLayer(io.ComfyNode):
@@ -112,10 +100,10 @@ class LayerDiffSetLayer(io.ComfyNode):
         scale: float,
         rotation: float,
     ) -> io.NodeOutput:
+        document = Document.from_socket(layers)
         place = None if position < 0 else position
-        return io.NodeOutput(
-            change_layer(layers, layer, name, place, opacity, blend_mode, visible, right, down, scale, rotation)
-        )
+        changed = change_layer(document, layer, name, place, opacity, blend_mode, visible, right, down, scale, rotation)
+        return io.NodeOutput(changed.to_socket())
 
 
 class LayerDiffCompositeLayers(io.ComfyNode):
@@ -146,10 +134,12 @@ class LayerDiffCompositeLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], colour_space: str, edits: str = "") -> io.NodeOutput:
-        edited, stale = apply_edits(layers, edits)
+        document = Document.from_socket(layers)
+        edited, stale = apply_edits(document, edits)
         linear = colour_space == LINEAR
         image, alpha = composite(edited, linear)
-        return io.NodeOutput(image, 1 - alpha, len(ordered(edited)), edited, ui=panel_ui(layers, stale, linear))
+        shown = panel_ui(document, stale, linear)
+        return io.NodeOutput(image, 1 - alpha, len(edited.layers), edited.to_socket(), ui=shown)
 
 
 NODES = [LayerDiffSetLayer, LayerDiffCompositeLayers]

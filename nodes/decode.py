@@ -11,8 +11,9 @@ from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.latents import free_mask
 from ..layerdiff_core.layers import make_document
 from .host.codecs import codec_for
-from .host.panel import edits_input, panel_ui
+from .host.panel import panel_ui
 from .host.types import LAYERS
+from .inputs import edits_input
 
 
 class LayerDiffDecodeLayers(io.ComfyNode):
@@ -68,7 +69,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
                                 for number in range(count)])
         shown = panel_ui(scenes[chosen[0]], edited[chosen[0]][1])
-        return io.NodeOutput([document for document, _ in edited.values()], picture, coverage, composites, ui=shown)
+        return io.NodeOutput([document.to_socket() for document, _ in edited.values()], picture, coverage, composites, ui=shown)
 
 
 def named_lines(names: str) -> list[str]:

@@ -6,9 +6,10 @@ import torch
 from comfy_api.latest import io
 
 from ..layerdiff_core.keep import BACKGROUND, FOREGROUNDS
+from ..layerdiff_core.layers import Document
+from ..layerdiff_core.placement import layer_pixels
 from .host.guidance import keep_layers, stacked
 from .host.types import LAYERS
-from .latents import layer_pixels
 
 
 class LayerDiffKeepLayers(io.ComfyNode):
@@ -41,7 +42,7 @@ class LayerDiffKeepLayers(io.ComfyNode):
     def execute(cls, model: Any, vae: Any, layers: dict[str, Any], keep: str, start: float, end: float) -> io.NodeOutput:
         codec = stacked(model, vae)
         count = codec.foregrounds
-        picture, mask = layer_pixels(layers)
+        picture, mask = layer_pixels(Document.from_socket(layers))
         if keep == BACKGROUND:
             picture, mask = picture[:1].expand(count + 1, -1, -1, -1), mask[:1].expand(count + 1, -1, -1)
         elif len(picture) == count:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
-from ..layerdiff_core.edges import bleed_colours
 from ..layerdiff_core.latents import free_mask, parse_layer_numbers
-from ..layerdiff_core.layers import MAX_LAYERS, canvas_size, ordered, place
+from ..layerdiff_core.layers import MAX_LAYERS, Document
+from ..layerdiff_core.placement import layer_pixels
 from .host.codecs import codec_for, layers_in
 from .host.types import LAYERS
 
@@ -64,7 +63,7 @@ class LayerDiffEncodeLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], vae: Any) -> io.NodeOutput:
-        picture, mask = layer_pixels(layers)
+        picture, mask = layer_pixels(Document.from_socket(layers))
         return io.NodeOutput(codec_for(vae).encode(picture, mask), len(picture))
 
 
@@ -91,26 +90,6 @@ class LayerDiffFreeLayers(io.ComfyNode):
         latent, layers = samples["samples"], layers_in(samples)
         mask = free_mask(parse_layer_numbers(free, layers), layers, len(latent), *latent.shape[-2:])
         return io.NodeOutput({**samples, "noise_mask": mask})
-
-
-def layer_pixels(layers: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All layers of a document, bottom first, on the canvas.
-
-    Returns pictures [K, H, W, 3], their colours carried on beyond the mask's edge, and coverage [K, H, W], 0..1.
-    """
-    width, height = canvas_size(layers)
-    pictures, masks = [], []
-    for layer in ordered(layers):
-        picture, mask = torch.zeros(1, height, width, 3), torch.zeros(1, height, width)
-        placed = place(layer, (width, height))
-        if placed is not None:
-            rows = slice(placed.top, placed.top + placed.coverage.shape[1])
-            columns = slice(placed.left, placed.left + placed.coverage.shape[2])
-            picture[:, rows, columns], mask[:, rows, columns] = placed.image[..., :3], placed.coverage
-        pictures.append(picture)
-        masks.append(mask)
-    picture, mask = torch.cat(pictures), torch.cat(masks)
-    return bleed_colours(picture.movedim(-1, 1), mask[:, None]).movedim(1, -1), mask
 
 
 NODES = [LayerDiffEmptyLatent, LayerDiffEncodeLayers, LayerDiffFreeLayers]

@@ -5,9 +5,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
+from ..layerdiff_core.layers import Document
 from ..layerdiff_core.seams import heal_seams
-from .composite import LINEAR, colour_space_input
 from .host.types import LAYERS
+from .inputs import LINEAR, colour_space_input
 
 
 class LayerDiffHealSeams(io.ComfyNode):
@@ -35,8 +36,8 @@ class LayerDiffHealSeams(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], reach: int, colour_space: str) -> io.NodeOutput:
-        healed = heal_seams(layers, reach)
-        return io.NodeOutput(healed, composite(healed, colour_space == LINEAR)[0])
+        healed = heal_seams(Document.from_socket(layers), reach)
+        return io.NodeOutput(healed.to_socket(), composite(healed, colour_space == LINEAR)[0])
 
 
 NODES = [LayerDiffHealSeams]

@@ -1,17 +1,26 @@
-"""LAYERS documents for the tests of files."""
+"""Documents for the tests."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from layerdiff_core.blend import MODES
-from layerdiff_core.layers import layer_coverage, ordered
+from layerdiff_core.layers import FIELDS, Document, Layer
 
 NAMES = ["background", "Katze im Regen", "猫", "déjà vu/..\\", "<&\"'>\n\t", "🦊 fox", "عنوان", "x" * 300]
 
 
-def mixed_document(count: int = 8, side: int = 40, modes: tuple[str, ...] = MODES) -> dict[str, Any]:
+def alter(document: Document, index: int, **fields: Any) -> None:
+    """Change a layer of a document in place, its image and coverage too."""
+    layer = document.layers[index]
+    if "image" in fields or "coverage" in fields:
+        layer = layer.with_pixels(fields.pop("image", layer.image), fields.pop("coverage", layer.coverage))
+    document.layers[index] = replace(layer, **fields)
+
+
+def mixed_document(count: int = 8, side: int = 40, modes: tuple[str, ...] = MODES) -> Document:
     """Layers of bytes: odd sizes, partly off the canvas, names of all scripts, hidden ones, hidden colours, all modes."""
     generator = torch.Generator().manual_seed(count)
 
@@ -21,30 +30,27 @@ def mixed_document(count: int = 8, side: int = 40, modes: tuple[str, ...] = MODE
     layers = []
     for number in range(count):
         height, width = (side - 7, side) if number == 0 else (side // 2 + number % 9, side // 2 + 10 - number % 7)
-        mask = (some(1, height, width) * 3 - 1).clamp(0, 1).mul(255).round() / 255
-        layers.append({
-            "type": "raster", "image": some(1, height, width, 3), "mask": mask * (number > 0),
-            "name": NAMES[number % len(NAMES)], "x": (number * 7) % side - 9, "y": (number * 5) % side - 8,
-            "w": width, "h": height, "z_index": number, "opacity": 1.0 if number < 2 else number / count,
-            "blend_mode": modes[number % len(modes)], "visible": number % 5 != 3,
-        })  # fmt: skip
-        layers[0] |= {"x": 0, "y": 0}
-    return {"version": 1, "canvas": (side, side - 7), "layers": layers}
+        coverage = 1 - (some(1, height, width) * 3 - 1).clamp(0, 1).mul(255).round() / 255 * (number > 0)
+        layers.append(Layer.of(
+            some(1, height, width, 3), coverage, name=NAMES[number % len(NAMES)],
+            x=(number * 7) % side - 9 if number else 0, y=(number * 5) % side - 8 if number else 0,
+            opacity=1.0 if number < 2 else number / count, blend_mode=modes[number % len(modes)], visible=number % 5 != 3,
+        ))  # fmt: skip
+    return Document(layers, (side, side - 7))
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+def same(one: Document, other: Document) -> None:
     """Assert that two documents have the same canvas, attributes and pixels in 8 bits, hidden colours too."""
-    assert tuple(one["canvas"]) == tuple(other["canvas"])
-    pairs = list(zip(ordered(one), ordered(other)))
-    assert len(pairs) == len(one["layers"]) == len(other["layers"])
-    for a, b in pairs:
-        assert _attributes(a) == _attributes(b)
-        assert torch.equal(_bytes(a["image"][..., :3]), _bytes(b["image"]))
-        assert torch.equal(_bytes(layer_coverage(a)), _bytes(layer_coverage(b)))
+    assert one.canvas == other.canvas
+    for a, b in zip(one.layers, other.layers, strict=True):
+        assert fields(a) == fields(b)
+        assert torch.equal(_bytes(a.image), _bytes(b.image))
+        assert torch.equal(_bytes(a.coverage), _bytes(b.coverage))
 
 
-def _attributes(layer: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in layer.items() if key not in ("image", "mask", "z_index")}
+def fields(layer: Layer) -> dict[str, Any]:
+    """What is said of a layer beside its pixels."""
+    return {name: getattr(layer, name) for name in FIELDS}
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ from PIL import Image
 from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import canvas_size, check_document, ordered
+from layerdiff_core.layers import Document
 from tests.documents import mixed_document, same
 
 SMALL = mixed_document(4, side=24)
 FILES = {"psd": "a.psd", "ora": "a.ora", "png": INDEX}
-READERS: dict[str, Callable[[Path], dict[str, Any]]] = {"psd": read_psd, "ora": read_ora, "png": read_png_folder}
+READERS: dict[str, Callable[[Path], Document]] = {"psd": read_psd, "ora": read_ora, "png": read_png_folder}
 WILD_NUMBERS = ["0", "-1", "16384", "16385", "2147483648", "99999999999999999999", "1e308", "nan", "-inf", "", "x", "0.5"]
 WILD_NAMES = ["../evil.png", "/evil.png", "..\\evil.png", "C:\\evil.png", "a/../../evil.png", "", "\0", "evil\0.png", "x" * 5000]
 Case = tuple[str, str, bytes | dict[str, bytes], bool]
@@ -247,9 +247,9 @@ def main(folder: Path) -> None:
         else:
             counts[f"{reader} read"] += 1
             try:
-                check_document(doc)
-                assert np.prod(canvas_size(doc)) < 40e6
-                assert sum(layer["image"][0, ..., 0].numel() for layer in ordered(doc)) < 40e6
+                doc.check_finite()
+                assert np.prod(doc.canvas) < 40e6
+                assert sum(layer.image[0, ..., 0].numel() for layer in doc.layers) < 40e6
                 if checked:
                     same(SMALL, doc)
             except (AssertionError, ValueError) as error:

@@ -60,7 +60,7 @@ def host_start(rounds: int) -> dict[str, float]:
     return {side: statistics.median(spent) for side, spent in times.items()}
 
 
-def psd_seconds(pack: ModuleType, document: dict[str, Any], rounds: int) -> dict[str, float]:
+def psd_seconds(pack: ModuleType, document: Any, rounds: int) -> dict[str, float]:
     """Median seconds to write the document to a PSD file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layers.psd"

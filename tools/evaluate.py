@@ -17,12 +17,12 @@ from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judg
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 
-from . import inprocess, setup
+from . import evaluate_text2layer, inprocess, setup
 from .bench import machine
 from .evaluation_sheet import write_sheet
+from .studio import BATCH, Progress, channels_first, defaults
 
 LAYERS = (2, 3, 4)
-BATCH = 10
 RECORD_FROM = 200
 RESULTS, TRIALS = setup.ROOT / "benchmarks" / "results", setup.ROOT / "output"
 JUDGE = setup.ROOT / "benchmarks" / "evaluator.safetensors"
@@ -65,29 +65,6 @@ class Gallery:
     verdicts: dict[int, list[Verdict]] = field(default_factory=dict)
     composites: dict[int, Tensor] = field(default_factory=dict)
     shown: dict[int, Drawn] = field(default_factory=dict)
-
-
-class Progress:
-    """Says after each batch how far all the drawing is and how long it may still take."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.since = total, 0, time.monotonic()
-
-    def add(self, count: int, layers: int) -> None:
-        self.done += count
-        spent = time.monotonic() - self.since
-        print(f"  {self.done} of {self.total} scenes, the last {count} of {layers} layers; {spent / self.done:.1f} s a scene, "
-              f"{spent / self.done * (self.total - self.done) / 60:.1f} minutes left", flush=True)
-
-
-def defaults(node: Any) -> dict[str, Any]:
-    """The values that a node's widgets have when it is put into a graph."""
-    return {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if getattr(entry, "default", None) is not None}
-
-
-def channels_first(images: Tensor) -> Tensor:
-    """The host's [N, H, W, 3] -> [N, 3, H, W]."""
-    return images.movedim(-1, 1)
 
 
 def hold_gallery(studio: Studio, judge: Judge, objects: ObjectSet, each: int, seed: int, progress: Progress) -> Gallery:
@@ -176,8 +153,6 @@ def main(arguments: list[str]) -> int:
     objects = objects_named(load_objects(pictures if pictures.exists() else build_objects(data)), judge.objects)
     try:
         if options.family == "text2layer":
-            from . import evaluate_text2layer
-
             report, text, shown = evaluate_text2layer.evaluate(pack, options.model, judge, objects, data, options.scenes,
                                                                options.seed, options.smg_scale)
             name = "evaluation_text2layer" + (f"_{report['layers']}_layers" if report["layers"] > 2 else "")

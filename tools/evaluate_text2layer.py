@@ -16,7 +16,7 @@ from layerdiff_core.training.cat2i import reconstruction_figures
 from layerdiff_core.training.render import Renderer
 
 from .bench import machine
-from .evaluate import BATCH, Progress, channels_first, defaults
+from .studio import BATCH, Progress, channels_first, defaults
 
 STARTER = "text2layer_starter.safetensors"
 # euler_ancestral is DDIM with eta 1 (Song et al. 2021, equation 16); the paper's own choice is measured beside it

@@ -20,7 +20,7 @@ from layerdiff_pack.layerdiff_core import checkpoint  # noqa: E402
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
 from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
-from layerdiff_pack.layerdiff_core.evaluation.evaluator import Evaluator  # noqa: E402
+from layerdiff_pack.layerdiff_core.evaluator import Evaluator  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import diffusion, starter, vae  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, Scenes, layerdiff_loss  # noqa: E402

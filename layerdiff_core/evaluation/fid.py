@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .evaluator import CROP, PLACE_SIDE, Evaluator
+from ..evaluator import CROP, PLACE_SIDE, Evaluator
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.backgrounds import PLACES
 from ..data.render import compose
 from ..data.scenes import SLOT_X
-from .evaluator import Evaluator, agreement
+from ..evaluator import Evaluator, agreement
 from .requests import Request
 
 WORST = 10

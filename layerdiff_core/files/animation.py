@@ -1,11 +1,11 @@
 """One animated picture that lays layer on layer, bottom first: a preview for pages and messages."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from ..layers import canvas_size, ordered
+from ..layers import Document
 from .pixels import merged_rgba
 
 SIDE = 1024
@@ -17,17 +17,17 @@ EXIF_MODEL = 0x0110
 """Where the host keeps the prompt in a WebP; further texts follow in the tags below it."""
 
 
-def write_animation(doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool = False) -> None:
+def write_animation(document: Document, path: Path, text: dict[str, str], linear: bool = False) -> None:
     """Write an endless animated WebP: frame k shows the k lowest visible layers together, the last stays longest.
 
     Frames have alpha and are scaled down to 1024 pixels at most. text: metadata, stored as the host's animated WebP
-    node does it. linear: as composite takes it. ValueError for an unsound document.
+    node does it. linear: as composite takes it. ValueError where there is nothing to show, or numbers are not finite.
     """
-    layers = [layer for layer in ordered(doc) if layer["visible"]]
-    canvas = canvas_size(doc)
+    layers = [layer for layer in document.layers if layer.visible]
+    whole = replace(document, fixed_canvas=document.canvas)
     frames = []
     for count in range(1, len(layers) + 1):
-        frame = Image.fromarray(merged_rgba({"version": 1, "canvas": canvas, "layers": layers[:count]}, linear))
+        frame = Image.fromarray(merged_rgba(replace(whole, layers=layers[:count]), linear))
         frame.thumbnail((SIDE, SIDE))
         frames.append(frame)
     if not frames:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..blend import MODES
 from ..export import save_png
-from ..layers import canvas_size
-from .pixels import file_layers, layer_rgba, merged_rgba, read_document
+from ..layers import Document, Layer
+from .pixels import file_layers, layer_rgba, merged_rgba
 from .safe import SHOWN, FileError, Limits, check_archive, parse_xml, read_png, read_text, reading
 
 THUMBNAIL = 256
@@ -31,29 +31,29 @@ NEAREST = {
 COMPOSITE_OPS = {mode: f"svg:{mode}" for mode in MODES} | {"normal": "svg:src-over", "linear-dodge": "svg:plus"} | NEAREST
 
 
-def write_ora(doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
-    """Write a LAYERS document as an OpenRaster file.
+def write_ora(document: Document, path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
+    """Write a document as an OpenRaster file.
 
     Layers hold straight colours with the coverage as alpha; opacity, blend mode, visibility and place stand beside them.
     A layer that is scaled, turned or flipped is written as it lies on the canvas. text: metadata of the merged picture,
-    key by key. linear: for the merged picture. trim: crop each layer to its content. ValueError for an unsound document.
+    key by key. linear: for the merged picture. trim: crop each layer to its content. ValueError for numbers that are not finite.
     Source: OpenRaster 0.0.5, baseline.
     """
-    layers = file_layers(doc, trim)
-    merged = merged_rgba(doc, linear)
-    width, height = canvas_size(doc)
+    layers = file_layers(document, trim)
+    merged = merged_rgba(document, linear)
+    width, height = document.canvas
     ElementTree.register_namespace("layerdiff", OURS.strip("{}"))
     image = ElementTree.Element("image", {"version": "0.0.5", "w": str(width), "h": str(height)})
     stack = ElementTree.SubElement(image, "stack")
     for number, layer in reversed(list(enumerate(layers))):
-        mode = layer["blend_mode"]
+        mode = layer.blend_mode
         facts = {
-            "name": _xml_text(layer["name"]),
+            "name": _xml_text(layer.name),
             "src": _member(number),
-            "x": str(layer["x"]),
-            "y": str(layer["y"]),
-            "opacity": str(layer["opacity"]),
-            "visibility": "visible" if layer["visible"] else "hidden",
+            "x": str(layer.x),
+            "y": str(layer.y),
+            "opacity": str(layer.opacity),
+            "visibility": "visible" if layer.visible else "hidden",
             "composite-op": COMPOSITE_OPS[mode],
         }
         ElementTree.SubElement(stack, "layer", facts | {OURS + "blend-mode": mode} if mode in NEAREST else facts)
@@ -70,8 +70,8 @@ def write_ora(doc: dict[str, Any], path: Path, text: dict[str, str], linear: boo
                 save_png(member, rgba, metadata)
 
 
-def read_ora(path: Path) -> dict[str, Any]:
-    """Read an OpenRaster file as a LAYERS document, groups taken apart into their layers.
+def read_ora(path: Path) -> Document:
+    """Read an OpenRaster file, groups taken apart into their layers.
 
     A group's place, visibility and opacity go to its layers. ValueError says what is wrong with the file: damaged,
     larger than safe.Limits allows, an archive with tricks, or a blend mode that is not known here.
@@ -85,11 +85,12 @@ def read_ora(path: Path) -> dict[str, Any]:
             raise FileError(f"stack.xml in {path.name} describes no layers. Save the file again as OpenRaster.")
         canvas = int(image.attrib["w"]), int(image.attrib["h"])
         limits.canvas(*canvas)
-        return read_document(canvas, [_read_layer(archive, facts, limits) for facts in reversed(_layer_facts(stack))])
+        found = enumerate(reversed(_layer_facts(stack)), 1)
+        return Document([_read_layer(archive, facts, number, limits) for number, facts in found], canvas)
 
 
 def _layer_facts(root: ElementTree.Element) -> list[dict[str, Any]]:
-    """All layers of a stack and the stacks within it, top first, with the fields of the document's format and src."""
+    """All layers of a stack and the stacks within it, top first, with what is said of each and its src."""
     found = []
     waiting = [(root, {"x": 0, "y": 0, "opacity": 1.0, "visible": True})]
     while waiting:
@@ -125,13 +126,12 @@ def _mode(facts: dict[str, str]) -> str:
     return mode
 
 
-def _read_layer(archive: ZipFile, facts: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def _read_layer(archive: ZipFile, facts: dict[str, Any], number: int, limits: Limits) -> Layer:
     source = facts.pop("src")
     if source not in archive.namelist():
         raise FileError(f"A layer wants {source[:SHOWN]!r}, which {limits.file} does not hold. Save it again.")
     with archive.open(source) as member:
-        picture, mask = read_png(member, f"{source[:SHOWN]} in {limits.file}", limits)
-    return facts | {"image": picture, "mask": mask}
+        return Layer.of(*read_png(member, f"{source[:SHOWN]} in {limits.file}", limits), number, **facts)
 
 
 def _member(number: int) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..export import file_part, save_png
-from ..layers import canvas_size
-from .pixels import file_layers, layer_rgba, merged_rgba, read_document
+from ..layers import Document, Layer
+from .pixels import file_layers, layer_rgba, merged_rgba
 from .safe import SHOWN, FileError, Limits, file_beside, read_png, read_text, reading
 
 INDEX = "layers.json"
@@ -16,19 +16,19 @@ FIELDS = ("name", "x", "y", "opacity", "blend_mode", "visible")
 
 
 def write_png_folder(
-    doc: dict[str, Any], folder: Path, text: dict[str, str], linear: bool = False, trim: bool = False
+    document: Document, folder: Path, text: dict[str, str], linear: bool = False, trim: bool = False
 ) -> None:
-    """Write a LAYERS document as a folder of RGBA PNG, layers.json and composite.png.
+    """Write a document as a folder of RGBA PNG, layers.json and composite.png.
 
     folder: is made and must not be there. Layers hold straight colours with the coverage as alpha; a layer that is
     scaled, turned or flipped is written as it lies on the canvas. text: metadata of every PNG, key by key. linear: for
-    the composite. trim: crop each layer to its content. ValueError for an unsound document. Source: ours.
+    the composite. trim: crop each layer to its content. ValueError for numbers that are not finite. Source: ours.
     """
-    layers = file_layers(doc, trim)
-    merged = merged_rgba(doc, linear)
-    files = [f"{number:02}_{file_part(layer['name'])}.png" for number, layer in enumerate(layers)]
-    listed = [{"file": file} | {field: layer[field] for field in FIELDS} for file, layer in zip(files, layers)]
-    index = {"format": FORMAT, "version": VERSION, "canvas": canvas_size(doc), "composite": "composite.png",
+    layers = file_layers(document, trim)
+    merged = merged_rgba(document, linear)
+    files = [f"{number:02}_{file_part(layer.name)}.png" for number, layer in enumerate(layers)]
+    listed = [{"file": file} | {field: getattr(layer, field) for field in FIELDS} for file, layer in zip(files, layers)]
+    index = {"format": FORMAT, "version": VERSION, "canvas": document.canvas, "composite": "composite.png",
              "colour_space": "linear" if linear else "display", "layers": listed}  # fmt: skip
     folder.mkdir()
     for file, layer in zip(files, layers):
@@ -37,8 +37,8 @@ def write_png_folder(
     (folder / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
 
 
-def read_png_folder(path: Path) -> dict[str, Any]:
-    """Read a folder that write_png_folder wrote, or one made like it, as a LAYERS document.
+def read_png_folder(path: Path) -> Document:
+    """Read a folder that write_png_folder wrote, or one made like it.
 
     path: its layers.json; the pictures lie beside it. Of a layer only "file" must be said. ValueError says what is wrong:
     damaged, larger than safe.Limits allows, names that lead elsewhere.
@@ -50,12 +50,14 @@ def read_png_folder(path: Path) -> dict[str, Any]:
             raise FileError(f"{path.name} is no list of layers: it must say format {FORMAT!r}, version {VERSION}.")
         width, height = index["canvas"]
         limits.canvas(width, height)
-        return read_document((width, height), [_read_layer(path.parent, entry, limits) for entry in index["layers"]])
+        found = enumerate(index["layers"], 1)
+        layers = [_read_layer(path.parent, entry, number, limits) for number, entry in found]
+        return Document(layers, (int(width), int(height)))
 
 
-def _read_layer(folder: Path, entry: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def _read_layer(folder: Path, entry: dict[str, Any], number: int, limits: Limits) -> Layer:
     path = file_beside(folder, entry["file"])
     what = f"{path.name[:SHOWN]} beside {limits.file}"
     with reading(what), path.open("rb") as file:
-        image, mask = read_png(file, what, limits)
-    return {field: entry[field] for field in FIELDS if field in entry} | {"image": image, "mask": mask}
+        image, coverage = read_png(file, what, limits)
+    return Layer.of(image, coverage, number, **{field: entry[field] for field in FIELDS if field in entry})

@@ -25,9 +25,9 @@ from psd_tools.psd.layer_and_mask import (
 )
 from psd_tools.psd.tagged_blocks import TaggedBlocks
 
-from ..layers import canvas_size
-from .pixels import file_layers, layer_rgba, merged_rgba, read_document
-from .psd_layers import COLOURS, read_flat, read_layers
+from ..layers import Document, Layer
+from .pixels import file_layers, layer_rgba, merged_rgba
+from .psd_layers import COLOURS, Found, read_flat, read_layers
 from .safe import FileError, Limits, parse_xml, reading
 
 MODES = {
@@ -63,24 +63,24 @@ XMP = (
 LONGEST_OLD_NAME = 255
 
 
-def write_psd(doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
-    """Write a LAYERS document as a Photoshop file of 8 bits.
+def write_psd(document: Document, path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
+    """Write a document as a Photoshop file of 8 bits.
 
     Each layer has opaque colours, also where its mask hides them, and its coverage as a layer mask (none where it covers
     everything); name, opacity, blend mode, visibility and place stand beside them, also beyond the canvas. A layer that
     is scaled, turned or flipped is written as it lies on the canvas. text: metadata, into the file's XMP. linear: for
     the merged picture; Photoshop stacks the layers in display space. trim: crop each layer to its content. ValueError
-    for an unsound document. Source: Adobe Photoshop File Formats Specification.
+    for numbers that are not finite. Source: Adobe Photoshop File Formats Specification.
     """
-    layers = file_layers(doc, trim)
+    layers = file_layers(document, trim)
     written = [_write_layer(number, layer) for number, layer in enumerate(layers, 1)]
-    merged = merged_rgba(doc, linear)
+    merged = merged_rgba(document, linear)
     transparent = bool(merged[..., 3].min() < 255)
     if transparent:  # Photoshop keeps the merged picture mixed with white.
         alpha = merged[..., 3:] / 255
         merged[..., :3] = (merged[..., :3] * alpha + 255 * (1 - alpha)).round()
     planes = np.ascontiguousarray(merged[..., : 3 + transparent].transpose(2, 0, 1))
-    width, height = canvas_size(doc)
+    width, height = document.canvas
     header = FileHeader(channels=len(planes), width=width, height=height)
     picture = ImageData(Compression.RLE)
     picture.set_data([each.tobytes() for each in planes], header)
@@ -94,12 +94,12 @@ def write_psd(doc: dict[str, Any], path: Path, text: dict[str, str], linear: boo
             layer_and_mask_information=LayerAndMaskInformation(info)).write(file)  # fmt: skip
 
 
-def _write_layer(number: int, layer: dict[str, Any]) -> tuple[LayerRecord, ChannelDataList]:
+def _write_layer(number: int, layer: Layer) -> tuple[LayerRecord, ChannelDataList]:
     rgba = layer_rgba(layer)
     height, width = rgba.shape[:2]
     planes = {ChannelID.TRANSPARENCY_MASK: np.full_like(rgba[..., 3], 255)}
     planes |= {ChannelID(colour): rgba[..., colour] for colour in range(3)}
-    box = {"left": layer["x"], "top": layer["y"], "right": layer["x"] + width, "bottom": layer["y"] + height}
+    box = {"left": layer.x, "top": layer.y, "right": layer.x + width, "bottom": layer.y + height}
     masked = rgba[..., 3].min() < 255
     if masked:
         planes[ChannelID.USER_LAYER_MASK] = rgba[..., 3]
@@ -108,14 +108,14 @@ def _write_layer(number: int, layer: dict[str, Any]) -> tuple[LayerRecord, Chann
         channel = ChannelData(Compression.RLE)
         channel.set_data(picture.tobytes(), width, height, 8)
         channels.append(channel)
-    name = layer["name"].encode("utf-16-be", "replace").decode("utf-16-be")
+    name = layer.name.encode("utf-16-be", "replace").decode("utf-16-be")
     old_name = name.encode("macroman", "replace")[:LONGEST_OLD_NAME].decode("macroman")
     blocks = TaggedBlocks()
     blocks.set_data(Tag.UNICODE_LAYER_NAME, name)
     blocks.set_data(Tag.LAYER_ID, number)
     record = LayerRecord(
-        **box, channel_info=[ChannelInfo(key) for key in planes], blend_mode=_mode_key(layer["blend_mode"]),
-        opacity=_opacity_byte(layer["opacity"]), flags=LayerFlags(visible=layer["visible"]),
+        **box, channel_info=[ChannelInfo(key) for key in planes], blend_mode=_mode_key(layer.blend_mode),
+        opacity=_opacity_byte(layer.opacity), flags=LayerFlags(visible=layer.visible),
         mask_data=MaskData(**box) if masked else None, name=old_name, tagged_blocks=blocks,
     )  # fmt: skip
     return record, ChannelDataList(channels)
@@ -129,16 +129,16 @@ def _opacity_byte(opacity: float) -> int:
     return round(255 * opacity)
 
 
-def _xmp(layers: list[dict[str, Any]], text: dict[str, str]) -> bytes:
-    exact = [{"id": number, "opacity": layer["opacity"], "blend_mode": layer["blend_mode"]}
+def _xmp(layers: list[Layer], text: dict[str, str]) -> bytes:
+    exact = [{"id": number, "opacity": layer.opacity, "blend_mode": layer.blend_mode}
              for number, layer in enumerate(layers, 1)]  # fmt: skip
     properties = {"layers": json.dumps(exact), "text": json.dumps(text)}
     elements = [f"<layerdiff:{name}>{escape(value)}</layerdiff:{name}>" for name, value in properties.items()]
     return XMP.format("".join(elements)).encode()
 
 
-def read_psd(path: Path) -> dict[str, Any]:
-    """Read a Photoshop file (PSD or PSB, RGB or grey, 8 or 16 bits) as a LAYERS document, groups taken apart.
+def read_psd(path: Path) -> Document:
+    """Read a Photoshop file (PSD or PSB, RGB or grey, 8 or 16 bits), groups taken apart.
 
     A group's visibility, opacity and mask go to its layers, and so does the coverage of the layer that others are
     clipped to. Layers without pixels (adjustments, empty ones) become one transparent pixel; effects are left out. A
@@ -158,11 +158,14 @@ def read_psd(path: Path) -> dict[str, Any]:
         exact = _read_exact(psd.image_resources.get_data(Resource.XMP_METADATA, b""), path.name)
         records, channels = _packed_layers(psd)
         if not records:
-            layers = [read_flat(psd.image_data, header, limits)]
+            found = [read_flat(psd.image_data, header, limits)]
         else:
             del psd  # so that packed pixels go as soon as they are unpacked
-            layers = read_layers(records, channels, header, limits)
-        return read_document((header.width, header.height), [_to_our_terms(layer, exact) for layer in layers])
+            found = read_layers(records, channels, header, limits)
+        layers: list[Layer] = []
+        while found:  # so that what was found goes as soon as it is a layer
+            layers.append(_to_layer(found.pop(0), exact, len(layers) + 1))
+        return Document(layers, (header.width, header.height))
 
 
 def _packed_layers(psd: PSD) -> tuple[list[LayerRecord], list[ChannelDataList]]:
@@ -183,14 +186,14 @@ def _read_exact(xmp: bytes, file: str) -> dict[int, dict[str, Any]]:
     return {}
 
 
-def _to_our_terms(layer: dict[str, Any], exact: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """A layer as read_layers gives it, with opacity and blend mode as the document has them."""
-    key, number, share = layer.pop("key"), layer.pop("id"), layer.pop("share")
-    mode, opacity = READ_MODES.get(key, "normal"), layer["opacity"] / 255
-    facts = exact.get(number, {})
+def _to_layer(found: Found, exact: dict[int, dict[str, Any]], number: int) -> Layer:
+    """A layer as read_layers gives it, with opacity and blend mode as a document has them."""
+    mode, opacity = READ_MODES.get(found.key, "normal"), found.opacity / 255
+    facts = {} if found.id is None else exact.get(found.id, {})
     # Only what still is as it was written: an editor may have changed it.
-    if facts and _mode_key(facts["blend_mode"]) is key:
+    if facts and _mode_key(facts["blend_mode"]) is found.key:
         mode = facts["blend_mode"]
-    if facts and _opacity_byte(facts["opacity"]) == layer["opacity"]:
+    if facts and _opacity_byte(facts["opacity"]) == found.opacity:
         opacity = facts["opacity"]
-    return layer | {"blend_mode": mode, "opacity": opacity * share}
+    return Layer.of(found.image, found.coverage, number, name=found.name, x=found.x, y=found.y, visible=found.visible,
+                    blend_mode=mode, opacity=opacity * found.share)  # fmt: skip

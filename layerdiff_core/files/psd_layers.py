@@ -1,13 +1,14 @@
-"""The layers inside a Photoshop file: their records and packed channels turned into layers of a LAYERS document."""
+"""The layers inside a Photoshop file: their records and packed channels turned into pixels and what is said of them."""
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from psd_tools.compression import decode_rle
-from psd_tools.constants import ChannelID, Clipping, ColorMode, Compression, SectionDivider, Tag
+from psd_tools.constants import BlendMode, ChannelID, Clipping, ColorMode, Compression, SectionDivider, Tag
 from psd_tools.psd.header import FileHeader
 from psd_tools.psd.image_data import ImageData
 from psd_tools.psd.layer_and_mask import ChannelData, LayerRecord
@@ -21,18 +22,46 @@ Box = tuple[int, int, int, int]
 """Left, top, width, height on the canvas."""
 
 
-def read_layers(
-    records: list[LayerRecord], channels: list[Any], header: FileHeader, limits: Limits
-) -> list[dict[str, Any]]:
+@dataclass
+class Found:
+    """A layer as its record and channels say it; groups and layers that it is clipped to change it further.
+
+    image: [1,h,w,3]. coverage: [1,h,w], 0..1. opacity: 0..255. key: its blend mode. id: None without one. share: 0..1,
+    by which groups and Photoshop's fill make it more transparent.
+    """
+
+    image: torch.Tensor
+    coverage: torch.Tensor
+    name: str
+    x: int = 0
+    y: int = 0
+    opacity: int = 255
+    key: BlendMode | None = None
+    id: int | None = None
+    share: float = 1.0
+    visible: bool = True
+
+    @property
+    def box(self) -> Box:
+        """Where it lies."""
+        height, width = self.coverage.shape[1:]
+        return self.x, self.y, width, height
+
+    def cover(self, coverage: np.ndarray | None) -> None:
+        """Let it be only where coverage, uint8 of its size, is too."""
+        if coverage is not None and coverage.min() < 255:
+            # In place: it may be as large as the limits allow, and copies of it would double that.
+            self.coverage.mul_(torch.from_numpy(coverage.copy())).div_(255)
+
+
+def read_layers(records: list[LayerRecord], channels: list[Any], header: FileHeader, limits: Limits) -> list[Found]:
     """The layers of a file, bottom first, as its records and packed channels give them; channels is emptied on the way.
 
-    Each has name, x, y, image [1,h,w,3], mask [1,h,w], visible, opacity 0..255 and key as they stand in the record, id
-    (None without one), and share 0..1, by which groups and Photoshop's fill make it more transparent. FileError for what
-    is unsound.
+    FileError for what is unsound.
     """
-    layers: list[dict[str, Any]] = []
+    layers: list[Found] = []
     starts: list[int] = []
-    base: dict[str, Any] | None = None
+    base: Found | None = None
     for record in records:
         packed = {info.id: data for info, data in zip(record.channel_info, channels.pop(0))}
         kind = _section(record)
@@ -55,16 +84,15 @@ def read_layers(
     return layers
 
 
-def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> dict[str, Any]:
-    """The one picture of a file without layers, as read_layers gives a layer."""
+def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> Found:
+    """The one picture of a file without layers."""
     limits.layer(header.width, header.height)
     if header.width * header.height * header.channels > 4 * MAX_PIXELS:
         raise FileError(f"{limits.file} has {header.channels} channels, too many for its size. Delete what is no colour.")
     plane = unpack(picture, header.width, header.height * header.channels, header)
     planes = plane.reshape(header.channels, header.height, header.width)
-    return {"id": None, "name": "Background", "key": None, "opacity": 255, "share": 1.0, "visible": True, "x": 0, "y": 0,
-            "image": _image(planes[number] for number in COLOURS[header.color_mode]),
-            "mask": torch.zeros(1, header.height, header.width)}  # fmt: skip
+    image = _image(planes[number] for number in COLOURS[header.color_mode])
+    return Found(image, torch.ones(1, header.height, header.width), "Background")
 
 
 def unpack(packed: ChannelData | ImageData, width: int, height: int, header: FileHeader) -> np.ndarray:
@@ -98,25 +126,25 @@ def _section(record: LayerRecord) -> SectionDivider:
 
 def _read_layer(
     record: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader, limits: Limits
-) -> dict[str, Any]:
+) -> Found:
     blocks = record.tagged_blocks
     name = blocks.get_data(Tag.UNICODE_LAYER_NAME) or record.name
-    layer = {"id": blocks.get_data(Tag.LAYER_ID), "name": name.rstrip("\0"), "key": record.blend_mode,
+    facts = {"id": blocks.get_data(Tag.LAYER_ID), "name": name.rstrip("\0"), "key": record.blend_mode,
              "opacity": record.opacity, "share": blocks.get_data(Tag.BLEND_FILL_OPACITY, 255) / 255,
              "visible": record.flags.visible, "x": record.left, "y": record.top}  # fmt: skip
     width, height = record.width, record.height
     if not width or not height:
         limits.layer(1, 1)
-        return layer | {"image": torch.zeros(1, 1, 1, 3), "mask": torch.ones(1, 1, 1)}
+        return Found(torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 1), **facts)
     limits.layer(width, height)
     colours = [ChannelID(number) for number in COLOURS[header.color_mode]]
     image = _image(unpack(packed[colour], width, height, header) for colour in colours)
     for colour in set(colours):
         del packed[colour]  # its memory is needed
-    layer |= {"image": image, "mask": torch.zeros(1, height, width)}
+    layer = Found(image, torch.ones(1, height, width), **facts)
     if ChannelID.TRANSPARENCY_MASK in packed:
-        _cover(layer, unpack(packed[ChannelID.TRANSPARENCY_MASK], width, height, header))
-    _cover(layer, _mask(record, packed, header, _box(layer)))
+        layer.cover(unpack(packed[ChannelID.TRANSPARENCY_MASK], width, height, header))
+    layer.cover(_mask(record, packed, header, layer.box))
     return layer
 
 
@@ -127,18 +155,6 @@ def _image(planes: Iterable[np.ndarray]) -> torch.Tensor:
         image = image if number else torch.empty(1, *plane.shape, 3)
         np.divide(plane, 255, out=image[0, ..., number].numpy(), dtype=np.float32)
     return image
-
-
-def _box(layer: dict[str, Any]) -> Box:
-    height, width = layer["mask"].shape[1:]
-    return layer["x"], layer["y"], width, height
-
-
-def _cover(layer: dict[str, Any], coverage: np.ndarray | None) -> None:
-    """Let a layer be only where coverage, uint8 of its size, is too."""
-    if coverage is not None and coverage.min() < 255:
-        # In place: the mask may be as large as the limits allow, and copies of it would double that.
-        layer["mask"].neg_().add_(1).mul_(torch.from_numpy(coverage.copy())).div_(255).neg_().add_(1)
 
 
 def _mask(
@@ -170,17 +186,17 @@ def _window(plane: np.ndarray, left: int, top: int, around: int, box: Box) -> np
     return seen
 
 
-def _clip(layer: dict[str, Any], base: dict[str, Any]) -> None:
+def _clip(layer: Found, base: Found) -> None:
     """Let a layer be only where the one beneath it that it is clipped to is."""
-    coverage = ((1 - base["mask"][0]) * 255).round().byte().numpy()
-    _cover(layer, _window(coverage, base["x"], base["y"], 0, _box(layer)))
-    layer["visible"] &= base["visible"]
-    layer["share"] *= base["opacity"] / 255
+    coverage = (base.coverage[0] * 255).round().byte().numpy()
+    layer.cover(_window(coverage, base.x, base.y, 0, layer.box))
+    layer.visible &= base.visible
+    layer.share *= base.opacity / 255
 
 
 def _put_into_group(
-    layer: dict[str, Any], group: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader
+    layer: Found, group: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader
 ) -> None:
-    layer["visible"] &= group.flags.visible
-    layer["share"] *= group.opacity / 255
-    _cover(layer, _mask(group, packed, header, _box(layer)))
+    layer.visible &= group.flags.visible
+    layer.share *= group.opacity / 255
+    layer.cover(_mask(group, packed, header, layer.box))

@@ -149,7 +149,7 @@ def file_beside(folder: Path, name: str) -> Path:
 
 
 def read_png(source: IO[bytes], what: str, limits: Limits) -> tuple[Tensor, Tensor]:
-    """A PNG as a layer's tensors: image [1,H,W,3], straight colours 0..1, and mask [1,H,W], 1 = transparent.
+    """A PNG as a layer's tensors: image [1,H,W,3], straight colours 0..1, and coverage [1,H,W], 0..1, 1 = opaque.
 
     source: open for reading, at its beginning. The picture's size counts against the limits before anything is unpacked.
     Sixteen bits become eight. FileError says what is wrong with `what`.
@@ -160,7 +160,7 @@ def read_png(source: IO[bytes], what: str, limits: Limits) -> tuple[Tensor, Tens
             limits.layer(width, height)
             picture.verify()  # every check sum, which reading the pixels does not look at; the picture is used up by it
         source.seek(0)
-        image, mask = torch.empty(1, height, width, 3), torch.empty(1, height, width)
+        image, coverage = torch.empty(1, height, width, 3), torch.empty(1, height, width)
         rows = max(1, BAND // width)
         with Image.open(source, formats=["PNG"]) as picture:
             for top in range(0, height, rows):
@@ -170,5 +170,5 @@ def read_png(source: IO[bytes], what: str, limits: Limits) -> tuple[Tensor, Tens
                     band = Image.fromarray((np.asarray(band) >> 8).astype(np.uint8))
                 rgba = torch.from_numpy(np.array(band.convert("RGBA")))
                 torch.div(rgba[..., :3], 255, out=image[0, top:bottom])
-                torch.sub(1, rgba[..., 3] / 255, out=mask[0, top:bottom])
-        return image, mask
+                torch.div(rgba[..., 3], 255, out=coverage[0, top:bottom])
+        return image, coverage

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..autoencoder import CompositionAutoencoder, Layers, unstack
-from ..evaluation.evaluator import overlap
+from ..evaluator import overlap
 from . import losses
 
 KL_WEIGHT = 1e-4

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.render import compose
-from ..evaluation.evaluator import Evaluator, agreement, outline_window, overlap
+from ..evaluator import Evaluator, agreement, outline_window, overlap
 from .render import Drawings, Renderer
 
 

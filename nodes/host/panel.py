@@ -10,36 +10,23 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ...layerdiff_core.edits import fingerprint, layer_bytes
-from ...layerdiff_core.layers import canvas_size, ordered
+from ...layerdiff_core.layers import FIELDS, Document
 
 SUBFOLDER = "layerdiff_panel"
-FIELDS = ("name", "x", "y", "w", "h", "opacity", "blend_mode", "rotation", "visible", "flip_h", "flip_v")
 
 
-def edits_input() -> Any:
-    """The input that every node with a layer panel has, last of all; optional, since older graphs do not name it."""
-    return io.String.Input(
-        "edits",
-        optional=True,
-        default="",
-        socketless=True,
-        tooltip="What was changed in the layer panel, as JSON: order, eyes, solo, opacity, blend modes, places. The panel "
-        "writes it; empty changes nothing. For graphs without the page it can be written by hand: the help page says how.",
-    )
-
-
-def panel_ui(doc: dict[str, Any], stale: bool, linear: bool = False) -> dict[str, Any]:
+def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str, Any]:
     """The part of a node's ui that its layer panel draws: {"layer_panel": [one payload]}.
 
-    doc: the LAYERS document before the edits. stale: as apply_edits gave it. linear: whether the composite mixes light.
+    document: before the edits. stale: as apply_edits gave it. linear: whether the composite mixes light.
     """
     layers = []
-    for layer in ordered(doc):
+    for layer in document.layers:
         # Two files, both opaque: the page's canvas would lose the colours where a picture is transparent.
         colours, coverage = layer_bytes(layer)
         files = {"colour": _file(colours), "coverage": _file(coverage)}
-        layers.append({name: layer[name] for name in FIELDS} | files)
-    payload = {"made_for": fingerprint(doc), "stale": stale, "canvas": list(canvas_size(doc)), "linear": linear,
+        layers.append({name: getattr(layer, name) for name in FIELDS} | files)
+    payload = {"made_for": fingerprint(document), "stale": stale, "canvas": list(document.canvas), "linear": linear,
                "layers": layers}
     return {"layer_panel": [payload]}
 

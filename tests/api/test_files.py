@@ -19,7 +19,6 @@ from layerdiff_core.edits import apply_edits, fingerprint
 from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import INDEX, read_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import ordered
 from tests.api.graphs import Graph, changed, layered, node
 from tests.documents import mixed_document, same
 from tools.client import NodeFailed, PromptRefused, Result
@@ -80,10 +79,10 @@ def test_scenes_go_into_a_file_each(server: Server, place: str, scene: int, coun
     drawn = layered("layerdiff_starter.safetensors")
     result = server.client.run(changed(drawn, {"3.scenes": 2, "5.scene": scene, "7": export}))
     documents = [read_psd(path) for path in files(server, result, "7")]
-    names = [[layer["name"] for layer in ordered(document)] for document in documents]
+    names = [[layer.name for layer in document.layers] for document in documents]
     assert names == [["background", "balloon", "fox"]] * count
     if count == 2:
-        assert not torch.equal(*(document["layers"][1]["image"] for document in documents))
+        assert not torch.equal(*(document.layers[1].image for document in documents))
 
 
 def test_the_workflow_is_inside(server: Server, place: str) -> None:
@@ -120,8 +119,8 @@ def test_trimmed_layers_and_edits_reach_the_file(server: Server, place: str) -> 
     result = server.client.run(graph(place, trim=True, edits=edits, format="ora"))
     doc = read_ora(files(server, result)[0])
     edited = apply_edits(mixed_document(), edits)[0]
-    assert [layer["name"] for layer in ordered(doc)][:3] == [layer["name"] for layer in ordered(edited)][:3]
-    assert ordered(doc)[0]["opacity"] == 0.25
+    assert [layer.name for layer in doc.layers][:3] == [layer.name for layer in edited.layers][:3]
+    assert doc.layers[0].opacity == 0.25
     for ours, its in zip(composite(edited), composite(doc)):
         assert np.abs(ours.numpy() - its.numpy()).max() <= 1 / 255
 

@@ -9,7 +9,9 @@ from playwright.sync_api import Page
 
 from layerdiff_core.composite import composite
 from layerdiff_core.edits import apply_edits, fingerprint
+from layerdiff_core.layers import Document, Layer
 from tests.browser.test_page_pixels import MODULES, document, payload
+from tests.documents import alter
 
 FACTOR = 12
 SHOWN = 220
@@ -41,9 +43,9 @@ STAGE = """async ([modules, payload, changes, wide]) => {
 
 def test_a_drag_is_drawn_as_large_as_it_is_shown_and_ends_in_full(page: Page) -> None:
     small = document(7)
-    doc = small | {"canvas": [side * FACTOR for side in small["canvas"]]}
-    doc["layers"] = [enlarged(layer) for layer in small["layers"]]
-    doc["layers"][2]["blend_mode"] = "overlay"
+    wide, high = small.canvas
+    doc = Document([enlarged(layer) for layer in small.layers], (wide * FACTOR, high * FACTOR))
+    alter(doc, 2, blend_mode="overlay")
     change: dict[str, Any] = {"right": 31, "down": -17}
     text = json.dumps({"version": 1, "made_for": fingerprint(doc), "layers": {"1": change}})
     server = composite(apply_edits(doc, text)[0])[0][0].numpy() * 255
@@ -57,7 +59,7 @@ def test_a_drag_is_drawn_as_large_as_it_is_shown_and_ends_in_full(page: Page) ->
     assert np.abs(draft - wanted[0].movedim(0, -1).numpy()).mean() < 3
 
 
-def enlarged(layer: dict[str, Any]) -> dict[str, Any]:
+def enlarged(layer: Layer) -> Layer:
     """The layer with each pixel as a square of them."""
-    image, mask = (layer[name].repeat_interleave(FACTOR, 1).repeat_interleave(FACTOR, 2) for name in ("image", "mask"))
-    return layer | {"image": image, "mask": mask, "w": image.shape[2], "h": image.shape[1]}
+    image, coverage = (part.repeat_interleave(FACTOR, 1).repeat_interleave(FACTOR, 2) for part in (layer.image, layer.coverage))
+    return layer.with_pixels(image, coverage, w=image.shape[2], h=image.shape[1])

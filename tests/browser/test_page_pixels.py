@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,15 +18,15 @@ from playwright.sync_api import Page
 from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.edits import apply_edits, fingerprint, layer_bytes
-from layerdiff_core.layers import make_document, ordered
+from layerdiff_core.layers import FIELDS, Document, make_document
 from tests import models
 from tests.api.graphs import STARTER, changed, layered, node
+from tests.documents import alter
 from tools.host import Server
 
 WIDE, HIGH = 61, 47
 TOLERANCE = 2
 MODULES = "/extensions/layerdiff/layers"
-FIELDS = ("name", "x", "y", "w", "h", "opacity", "blend_mode", "rotation", "visible", "flip_h", "flip_v")
 COMPOSITE = """async ([modules, payload, text]) => {
     const [{ loadDocument }, { parse, applyEdits }, { composite }] =
         await Promise.all(["load", "edits", "composite"].map(name => import(`${modules}/${name}.js`)));
@@ -35,7 +36,7 @@ COMPOSITE = """async ([modules, payload, text]) => {
 }"""
 
 
-def document(seed: int = 0, layers: int = 3) -> dict[str, Any]:
+def document(seed: int = 0, layers: int = 3) -> Document:
     """Layers of 8-bit noise, smooth enough to be scaled, soft coverage, an opaque background below."""
     noise = torch.rand(layers, 4, 9, 12, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(noise, size=(HIGH, WIDE), mode="bicubic").clamp(0, 1)
@@ -51,24 +52,24 @@ def data_url(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(memory.getvalue()).decode()
 
 
-def payload(doc: dict[str, Any], linear: bool) -> dict[str, Any]:
+def payload(doc: Document, linear: bool) -> dict[str, Any]:
     """What a node sends, with the files' pixels in place of their names."""
     layers = []
-    for layer in ordered(doc):
+    for layer in doc.layers:
         colours, coverage = map(data_url, layer_bytes(layer))
         files = {"colour": {"filename": colours}, "coverage": {"filename": coverage}}
-        layers.append({name: layer[name] for name in FIELDS} | files)
-    return {"made_for": fingerprint(doc), "stale": False, "canvas": doc["canvas"], "linear": linear, "layers": layers}
+        layers.append({name: getattr(layer, name) for name in FIELDS} | files)
+    return {"made_for": fingerprint(doc), "stale": False, "canvas": doc.canvas, "linear": linear, "layers": layers}
 
 
-def differences(page: Page, doc: dict[str, Any], linear: bool, edits: dict[str, Any] | None = None) -> np.ndarray:
+def differences(page: Page, doc: Document, linear: bool, edits: dict[str, Any] | None = None) -> np.ndarray:
     """Between the page and the server, in levels of 255, [H,W,4]: colours as far as they are seen, and alpha."""
     text = json.dumps({"version": 1, **edits}) if edits else ""
     width, height, data = page.evaluate(COMPOSITE, [MODULES, payload(doc, linear), text])
     shown = np.array(data, np.float32).reshape(height, width, 4)
     image, alpha = composite(apply_edits(doc, text)[0], linear)
     colours, alpha = 255 * image[0].numpy(), alpha[0].numpy()
-    assert (width, height) == tuple(doc["canvas"]) and colours.std() > 5
+    assert (width, height) == doc.canvas and colours.std() > 5
     return np.abs(np.dstack([(shown[..., :3] - colours) * alpha[..., None], shown[..., 3] - 255 * alpha]))
 
 
@@ -76,18 +77,18 @@ def differences(page: Page, doc: dict[str, Any], linear: bool, edits: dict[str, 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_blend_mode(page: Page, mode: str, linear: bool) -> None:
     doc = document()
-    doc["layers"][0]["opacity"] = 0.9
-    doc["layers"][2] |= {"blend_mode": mode, "opacity": 0.85}
+    alter(doc, 0, opacity=0.9)
+    alter(doc, 2, blend_mode=mode, opacity=0.85)
     found = differences(page, doc, linear)
     if mode == "hard-mix":
         found[at_the_jump(doc, linear)] = 0
     assert found.max() <= TOLERANCE
 
 
-def at_the_jump(doc: dict[str, Any], linear: bool) -> np.ndarray:
+def at_the_jump(doc: Document, linear: bool) -> np.ndarray:
     """Where the top layer's colour and the one beneath it sum up so nearly to 1 that hard-mix may take either side."""
-    beneath, _ = composite(doc | {"layers": doc["layers"][:-1]}, linear)
-    near = ((beneath + doc["layers"][-1]["image"] - 1).abs() < 1e-3)[0].any(-1).numpy()
+    beneath, _ = composite(replace(doc, layers=doc.layers[:-1]), linear)
+    near = ((beneath + doc.layers[-1].image - 1).abs() < 1e-3)[0].any(-1).numpy()
     assert near.mean() < 0.05
     return near
 
@@ -114,16 +115,16 @@ PLACEMENTS = {
 @pytest.mark.parametrize("name", PLACEMENTS)
 def test_every_placement(page: Page, name: str, linear: bool) -> None:
     doc = document(1)
-    doc["layers"][1] |= PLACEMENTS[name]
+    alter(doc, 1, **PLACEMENTS[name])
     assert differences(page, doc, linear).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_a_canvas_that_nothing_covers_whole(page: Page, linear: bool) -> None:
     doc = document(2)
-    doc["layers"][0] |= {"visible": False}
-    doc["layers"][1] |= {"rotation": 0.5, "w": 30, "opacity": 0.6}
-    doc["layers"][2] |= {"blend_mode": "overlay", "x": 11}
+    alter(doc, 0, visible=False)
+    alter(doc, 1, rotation=0.5, w=30, opacity=0.6)
+    alter(doc, 2, blend_mode="overlay", x=11)
     assert differences(page, doc, linear).max() <= TOLERANCE
 
 
@@ -148,7 +149,7 @@ EDITS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", EDITS)
 def test_edits(page: Page, name: str, linear: bool) -> None:
     doc = document(3, layers=4)
-    doc["layers"][3] |= {"x": 4, "y": 3, "w": 50, "rotation": 0.2, "visible": name != "eyes"}
+    alter(doc, 3, x=4, y=3, w=50, rotation=0.2, visible=name != "eyes")
     assert differences(page, doc, linear, EDITS[name]).max() <= TOLERANCE
 
 
@@ -162,8 +163,8 @@ REDRAWN = """async ([modules, payload, texts]) => {
 
 def test_what_is_drawn_anew_after_a_change_is_all_that_changed(page: Page) -> None:
     doc = document(4, layers=4)
-    doc["layers"][0]["visible"] = False
-    doc["layers"][2] |= {"w": 20, "h": 15, "x": 30, "y": 20, "blend_mode": "multiply"}
+    alter(doc, 0, visible=False)
+    alter(doc, 2, w=20, h=15, x=30, y=20, blend_mode="multiply")
     changes: list[dict[str, Any]] = [{"right": 9}, {"right": 14, "rotation": 8}, {"opacity": 0.5}, {"visible": False}, {},
                                      {"blend_mode": "screen"}]  # fmt: skip
     steps = [{"layers": {"2": change}} for change in changes] + [{"order": [2, 1, 0, 3]}, {"solo": 2}, {}, {}]

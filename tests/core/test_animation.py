@@ -1,6 +1,7 @@
 """The animated preview shows one layer more in each frame."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image, ImageSequence
 
 from layerdiff_core.composite import composite
 from layerdiff_core.files.animation import SIDE, write_animation
-from layerdiff_core.layers import make_document
+from layerdiff_core.layers import Document, make_document
+from tests.documents import alter
 
 
-def smooth_document(side: int = 64, layers: int = 4) -> dict:
+def smooth_document(side: int = 64, layers: int = 4) -> Document:
     """Layers that WebP keeps well: soft colours, each in its own quarter."""
     images = torch.linspace(0.1, 0.9, layers)[:, None, None, None].expand(layers, side, side, 3)
     coverage = torch.zeros(layers, side, side)
@@ -36,14 +38,13 @@ def test_each_frame_adds_a_layer_and_the_last_stays(tmp_path: Path) -> None:
     assert len(frames) == 4
     assert milliseconds[0] == milliseconds[1] == milliseconds[2] < milliseconds[3] / 2
     for count, frame in enumerate(frames, 1):
-        expected = composite(doc | {"layers": doc["layers"][:count]})[0][0].numpy()
+        expected = composite(replace(doc, layers=doc.layers[:count]))[0][0].numpy()
         assert np.abs(np.asarray(frame)[..., :3] / 255 - expected).mean() < 2 / 255
 
 
-def test_hidden_layers_are_passed_over_and_order_is_by_z_index(tmp_path: Path) -> None:
+def test_hidden_layers_are_passed_over(tmp_path: Path) -> None:
     doc = smooth_document()
-    doc["layers"][1]["visible"] = False
-    doc["layers"] = doc["layers"][::-1]
+    alter(doc, 1, visible=False)
     write_animation(doc, tmp_path / "a.webp", {})
     with Image.open(tmp_path / "a.webp") as picture:
         assert picture.n_frames == 3
@@ -53,7 +54,7 @@ def test_hidden_layers_are_passed_over_and_order_is_by_z_index(tmp_path: Path) -
 
 def test_transparency_is_kept_and_large_pictures_shrink(tmp_path: Path) -> None:
     doc = smooth_document(1200, 2)
-    doc["layers"][0]["visible"] = False
+    alter(doc, 0, visible=False)
     write_animation(doc, tmp_path / "a.webp", {})
     with Image.open(tmp_path / "a.webp") as picture:
         assert picture.size == (SIDE, SIDE)
@@ -63,6 +64,6 @@ def test_transparency_is_kept_and_large_pictures_shrink(tmp_path: Path) -> None:
 
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     doc = smooth_document(8, 1)
-    doc["layers"][0]["visible"] = False
+    alter(doc, 0, visible=False)
     with pytest.raises(ValueError, match="Every layer is hidden"):
         write_animation(doc, tmp_path / "a.webp", {})

@@ -1,6 +1,7 @@
 """Compositing against hand-worked values, the paper's formula and Pillow."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,17 +11,19 @@ from PIL import Image
 from layerdiff_core import composite as module
 from layerdiff_core.blend import MODES, blend
 from layerdiff_core.composite import composite
-from layerdiff_core.layers import make_document, ordered, place
+from layerdiff_core.layers import Document, Layer, make_document
+from layerdiff_core.placement import place
+from tests.documents import alter
 
 
-def flat(*layers: tuple[tuple[float, float, float], float], size: int = 2) -> dict:
+def flat(*layers: tuple[tuple[float, float, float], float], size: int = 2) -> Document:
     """A document of layers of one colour and coverage each, bottom first."""
     images = torch.stack([torch.tensor(colour).expand(size, size, 3) for colour, _ in layers]).float()
     coverage = torch.stack([torch.full((size, size), alpha) for _, alpha in layers])
     return make_document(images, coverage, [str(k) for k in range(len(layers))])
 
 
-def pixel(doc: dict, linear: bool = False) -> list[float]:
+def pixel(doc: Document, linear: bool = False) -> list[float]:
     """Colour and alpha of a flat composite, after seeing that it is flat."""
     image, alpha = composite(doc, linear)
     assert image.shape[:3] == alpha.shape and image.shape[0] == 1 and image.shape[3] == 3
@@ -54,7 +57,7 @@ def test_linear_light():
 def test_linear_light_multiplies_light_but_overlays_numbers():
     def both(mode):
         doc = flat(((0.5, 0.5, 0.5), 1), ((0.8, 0.8, 0.8), 1))
-        doc["layers"][1]["blend_mode"] = mode
+        alter(doc, 1, blend_mode=mode)
         return pixel(doc, linear=True)[0]
 
     light = (((0.5 + 0.055) / 1.055) ** 2.4) * (((0.8 + 0.055) / 1.055) ** 2.4)
@@ -65,19 +68,19 @@ def test_linear_light_multiplies_light_but_overlays_numbers():
 def test_opacity_visibility_and_order():
     doc = flat(((0, 0, 0), 1), ((1, 0, 0), 1), ((0, 1, 0), 0.5))
     assert pixel(doc)[:3] == pytest.approx([0.5, 0.5, 0])
-    doc["layers"][1]["opacity"] = 0.5
+    alter(doc, 1, opacity=0.5)
     assert pixel(doc)[:3] == pytest.approx([0.25, 0.5, 0])
-    doc["layers"][2]["visible"] = False
+    alter(doc, 2, visible=False)
     assert pixel(doc)[:3] == pytest.approx([0.5, 0, 0])
-    doc["layers"][0]["z_index"] = 7  # black comes to the top
+    doc.layers.append(doc.layers.pop(0))  # black comes to the top
     assert pixel(doc)[:3] == [0, 0, 0]
-    doc["layers"][0]["opacity"] = 0
+    alter(doc, 2, opacity=0)
     assert pixel(doc) == pytest.approx([1, 0, 0, 0.5])
 
 
 def test_nothing_visible_is_transparent_black():
     doc = flat(((1, 1, 1), 1))
-    doc["layers"][0]["visible"] = False
+    alter(doc, 0, visible=False)
     assert pixel(doc) == [0, 0, 0, 0]
 
 
@@ -86,7 +89,7 @@ def test_a_blend_mode_works_where_something_lies_beneath(mode):
     # W3C: Cs' = (1 - ab) Cs + ab B(Cb, Cs); co = as Cs' + (1 - as) ab Cb; ao = as + ab (1 - as)
     below, above, ab, a = (0.8, 0.4, 0.2), (0.1, 0.25, 0.6), 0.6, 0.5
     doc = flat((below, ab), (above, a))
-    doc["layers"][1]["blend_mode"] = mode
+    alter(doc, 1, blend_mode=mode)
     cb, cs = torch.tensor(below), torch.tensor(above)
     mixed = (1 - ab) * cs + ab * blend(mode, cb, cs)
     alpha = a + ab * (1 - a)
@@ -96,13 +99,13 @@ def test_a_blend_mode_works_where_something_lies_beneath(mode):
 
 def test_multiply_on_opaque_by_hand():
     doc = flat(((0.5, 0.8, 1.0), 1), ((0.4, 0.5, 0.5), 0.5))
-    doc["layers"][1]["blend_mode"] = "multiply"
+    alter(doc, 1, blend_mode="multiply")
     assert pixel(doc) == pytest.approx([0.35, 0.6, 0.75, 1], abs=1e-6)  # halfway from b to b * s
 
 
 def test_a_small_layer_touches_only_its_box():
     doc = flat(((0.2, 0.2, 0.2), 1), size=8)
-    doc["layers"].append({"image": torch.ones(1, 2, 3, 3), "x": 6, "y": -1, "z_index": 1})
+    doc.layers.append(Layer(torch.ones(1, 2, 3, 3), None, "small", 3, 2, 6, -1))
     image, alpha = composite(doc)
     expected = torch.full((8, 8), 0.2)
     expected[0, 6:] = 1
@@ -113,7 +116,7 @@ def test_a_small_layer_touches_only_its_box():
 def test_bands_leave_no_trace(linear, monkeypatch):
     torch.manual_seed(0)
     doc = make_document(torch.rand(4, 37, 29, 3), torch.rand(4, 37, 29), list("abcd"))
-    doc["layers"][2] |= {"blend_mode": "soft-light", "rotation": 0.7, "x": 5, "y": -9, "opacity": 0.8}
+    alter(doc, 2, blend_mode="soft-light", rotation=0.7, x=5, y=-9, opacity=0.8)
     whole = composite(doc, linear)
     monkeypatch.setattr(module, "BAND", 29 * 5)
     for one, other in zip(whole, composite(doc, linear)):
@@ -142,19 +145,21 @@ def test_like_pillow(opaque):
 @pytest.mark.parametrize(("part", "bad"), [("image", math.nan), ("image", math.inf), ("mask", math.nan)])
 def test_numbers_that_are_not_finite_are_named(part, bad):
     doc = flat(((0, 0, 0), 1), ((1, 1, 1), 0.5))
-    doc["layers"][1][part] = doc["layers"][1][part].clone()
-    doc["layers"][1][part][0, 1, 1] = bad
+    layer = doc.layers[1]
+    pixels, mask = layer.pixels.clone(), layer.mask.clone()
+    (pixels if part == "image" else mask)[0, 1, 1] = bad
+    doc.layers[1] = replace(layer, pixels=pixels, mask=mask)
     with pytest.raises(ValueError, match=f"{part} of layer '1'.*not finite"):
         composite(doc)
 
 
 def test_the_document_is_not_touched():
     doc = make_document(torch.rand(3, 8, 8, 3), torch.rand(3, 8, 8), list("abc"))
-    doc["layers"][1]["blend_mode"] = "multiply"
-    before = [(layer["image"].clone(), layer["mask"].clone()) for layer in doc["layers"]]
+    alter(doc, 1, blend_mode="multiply")
+    before = [(layer.image.clone(), layer.mask.clone()) for layer in doc.layers]
     composite(doc), composite(doc, linear=True)
-    for layer, (image, mask) in zip(doc["layers"], before):
-        assert torch.equal(layer["image"], image) and torch.equal(layer["mask"], mask)
+    for layer, (image, mask) in zip(doc.layers, before):
+        assert torch.equal(layer.image, image) and torch.equal(layer.mask, mask)
 
 
 @pytest.mark.parametrize("rows", [40, 10])
@@ -169,17 +174,17 @@ def test_what_is_hidden_and_what_is_empty_is_left_out_without_a_difference(rows,
     coverage[3, :30] = 0
     coverage[4] = torch.rand(40, 50, generator=generator).round()
     doc = make_document(images, coverage, [str(k) for k in range(5)])
-    doc["layers"][2] |= {"x": -7, "y": 5}
-    doc["layers"][3] |= {"blend_mode": "screen", "x": 9}
+    alter(doc, 2, x=-7, y=5)
+    alter(doc, 3, blend_mode="screen", x=9)
     monkeypatch.setattr(module, "BAND", 50 * rows)
     image, alpha = composite(doc)
     expected, covered = torch.zeros(40, 50, 3), torch.zeros(40, 50, 1)
-    for layer in ordered(doc):
+    for layer in doc.layers:
         placed = place(layer, (50, 40))
         rows, columns = (slice(at, at + size) for at, size in zip((placed.top, placed.left), placed.coverage.shape[1:]))
         beneath, mask = expected[rows, columns], placed.coverage[0, ..., None]
         source = placed.image[0]
-        if layer["blend_mode"] == "screen":
+        if layer.blend_mode == "screen":
             source = beneath + source - beneath * source
         expected[rows, columns] = mask * source + (1 - mask) * beneath
         covered[rows, columns] = covered[rows, columns] + mask * (1 - covered[rows, columns])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,8 @@ import torch
 
 from layerdiff_core.composite import composite
 from layerdiff_core.edits import apply_edits, fingerprint, layer_bytes
-from layerdiff_core.layers import change_layer, make_document, ordered
-
-Document = dict[str, Any]
+from layerdiff_core.layers import Document, Layer, change_layer, make_document
+from tests.documents import alter, fields
 
 
 def document(count: int = 4) -> Document:
@@ -25,16 +25,16 @@ def edited(doc: Document, **edits: Any) -> tuple[Document, bool]:
 
 
 def names(doc: Document) -> list[str]:
-    return [layer["name"] for layer in ordered(doc)]
+    return [layer.name for layer in doc.layers]
 
 
 def seen(doc: Document) -> list[str]:
-    return [layer["name"] for layer in ordered(doc) if layer["visible"]]
+    return [layer.name for layer in doc.layers if layer.visible]
 
 
 def plain(doc: Document) -> list[dict[str, Any]]:
     """The layers without their tensors."""
-    return [{key: value for key, value in layer.items() if key not in ("image", "mask")} for layer in ordered(doc)]
+    return [fields(layer) for layer in doc.layers]
 
 
 @pytest.mark.parametrize("text", ["", "  \n", '{"version": 1}', '{"version": 1, "order": [0, 1], "layers": {"2": {}}}'])
@@ -42,12 +42,12 @@ def test_no_edits_change_nothing(text: str) -> None:
     doc = document()
     changed, stale = apply_edits(doc, text)
     assert plain(changed) == plain(doc) and not stale
-    assert all(torch.equal(one["image"], other["image"]) for one, other in zip(ordered(changed), ordered(doc)))
+    assert all(torch.equal(one.image, other.image) for one, other in zip(changed.layers, doc.layers))
 
 
 def test_a_layers_edits_are_those_of_change_layer() -> None:
     doc = document()
-    doc["layers"][2] |= {"rotation": 0.25, "x": 3}
+    alter(doc, 2, rotation=0.25, x=3)
     change = {"visible": False, "opacity": 0.25, "blend_mode": "screen", "right": 4, "down": -3, "scale": 0.5, "rotation": 30}
     expected = change_layer(doc, 2, opacity=0.25, blend_mode="screen", visible=False, right=4, down=-3, scale=0.5,
                             degrees=30.0)  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_layers_edits_are_those_of_change_layer() -> None:
 
 def test_what_is_absent_stays_as_it_was() -> None:
     doc = document()
-    doc["layers"][1] |= {"opacity": 0.5, "blend_mode": "multiply", "visible": False, "rotation": 1.0, "x": 7, "w": 30}
+    alter(doc, 1, opacity=0.5, blend_mode="multiply", visible=False, rotation=1.0, x=7, w=30)
     before = plain(doc)
     changed = plain(edited(doc, layers={"1": {"right": 2, "locked": True}})[0])
     assert changed[1] == before[1] | {"x": 9}
@@ -67,15 +67,16 @@ def test_the_order_counts_layers_as_they_were() -> None:
     doc = document()
     changed, _ = edited(doc, order=[3, 1, 0, 2], layers={"3": {"opacity": 0.5}})
     assert names(changed) == ["d", "b", "a", "c"]
-    assert [layer["opacity"] for layer in ordered(changed)] == [0.5, 1, 1, 1]
+    assert [layer.opacity for layer in changed.layers] == [0.5, 1, 1, 1]
     assert names(edited(doc, order=[2])[0]) == ["c", "a", "b", "d"]
 
 
 def test_layers_out_of_order_in_the_document_and_batches_are_counted_as_they_are_stacked() -> None:
     batch = {"image": torch.rand(2, 3, 3, 3), "name": "batch", "z_index": 1}
-    doc = {"version": 1, "canvas": (3, 3), "layers": [batch, {"image": torch.rand(1, 3, 3, 3), "name": "low"}]}
+    low = {"image": torch.rand(1, 3, 3, 3), "name": "low"}
+    doc = Document.from_socket({"version": 1, "canvas": (3, 3), "layers": [batch, low]})
     changed, _ = edited(doc, order=[2, 0, 1], layers={"1": {"opacity": 0.5}})
-    assert [(layer["name"], layer["opacity"]) for layer in ordered(changed)] == [("batch", 1), ("low", 1), ("batch", 0.5)]
+    assert [(layer.name, layer.opacity) for layer in changed.layers] == [("batch", 1), ("low", 1), ("batch", 0.5)]
 
 
 def test_solo_hides_all_others_whatever_their_eyes_say() -> None:
@@ -95,12 +96,12 @@ def test_the_document_is_not_touched() -> None:
 def test_the_pixels_follow() -> None:
     doc = document(2)
     changed, _ = edited(doc, layers={"1": {"opacity": 0.5, "right": 2}})
-    top = doc["layers"][1]
+    top = doc.layers[1]
     coverage = torch.zeros(1, 6, 9)
-    coverage[..., 2:] = (1 - top["mask"][..., :-2]) * 0.5
+    coverage[..., 2:] = top.coverage[..., :-2] * 0.5
     shifted = torch.zeros(1, 6, 9, 3)
-    shifted[:, :, 2:] = top["image"][:, :, :-2]
-    below, alpha = doc["layers"][0]["image"], 1 - doc["layers"][0]["mask"]
+    shifted[:, :, 2:] = top.image[:, :, :-2]
+    below, alpha = doc.layers[0].image, doc.layers[0].coverage
     image, result = composite(changed)
     assert torch.allclose(result, coverage + alpha * (1 - coverage), atol=1e-5)
     expected = shifted * coverage[..., None] + below * (alpha * (1 - coverage))[..., None]
@@ -115,7 +116,7 @@ def test_edits_of_other_layers_are_stale_and_applied_as_far_as_they_go() -> None
                             layers={"2": {"opacity": 0.5}, "6": {"opacity": 0.1}})  # fmt: skip
     assert stale is True
     assert names(changed) == ["b", "a", "c", "d"] and seen(changed) == names(changed)
-    assert [layer["opacity"] for layer in ordered(changed)] == [1, 1, 0.5, 1]
+    assert [layer.opacity for layer in changed.layers] == [1, 1, 0.5, 1]
 
 
 @pytest.mark.parametrize("edits", [{"order": [0, 4]}, {"solo": 4}, {"layers": {"4": {}}}])
@@ -174,24 +175,24 @@ def test_the_fingerprint_is_of_canvas_names_order_and_pixels() -> None:
     doc = document()
     first = fingerprint(doc)
     assert len(first) == 16 and int(first, 16) >= 0 and fingerprint(document()) == first
-    others = [document(3), document() | {"canvas": (9, 7)}]
-    for change in ({"name": "x"}, {"z_index": 9}, {"image": doc["layers"][1]["image"].flip(1)},
-                   {"mask": doc["layers"][1]["mask"].flip(1)}):  # fmt: skip
+    others = [document(3), replace(document(), fixed_canvas=(9, 7))]
+    for change in ({"name": "x"}, {"image": doc.layers[1].image.flip(1)}, {"coverage": doc.layers[1].coverage.flip(1)}):
         others.append(document())
-        others[-1]["layers"][1] |= change
+        alter(others[-1], 1, **change)
+    others.append(replace(document(), layers=document().layers[::-1]))
     assert len({first, *map(fingerprint, others)}) == 1 + len(others)
 
 
 def test_the_fingerprint_leaves_out_what_8_bits_and_the_panel_do_not_keep() -> None:
     doc = document()
-    for layer in doc["layers"]:
-        layer["image"] = (layer["image"] * 255).round() / 255
+    for index, layer in enumerate(doc.layers):
+        alter(doc, index, image=(layer.image * 255).round() / 255)
     first = fingerprint(doc)
-    doc["layers"][1] |= {"image": doc["layers"][1]["image"] + 1e-4, "opacity": 0.5, "x": 3, "visible": False}
+    alter(doc, 1, image=doc.layers[1].image + 1e-4, opacity=0.5, x=3, visible=False)
     assert fingerprint(doc) == first
 
 
 def test_a_layers_bytes_are_its_own_pixels() -> None:
-    layer = {"image": torch.tensor([[[[0.5, 2.0, -1.0, 0.5]]]]), "mask": torch.tensor([[[0.2]]]), "rotation": math.pi}
+    layer = Layer(torch.tensor([[[[0.5, 2.0, -1.0, 0.5]]]]), torch.tensor([[[0.2]]]), "dot", 1, 1, rotation=math.pi)
     colours, coverage = layer_bytes(layer)
     assert colours.tolist() == [[[128, 255, 0]]] and coverage.tolist() == [[102]]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, holds_held_out
 from layerdiff_core.evaluation import renders
-from layerdiff_core.evaluation.evaluator import CROP, GREY, Evaluator, framed, outline_window, overlap
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, nearest_slots, worst_objects
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
+from layerdiff_core.evaluator import CROP, GREY, Evaluator, framed, outline_window, overlap
 from layerdiff_core.training.render import Renderer
 from tests.world import discs
 

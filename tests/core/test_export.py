@@ -21,7 +21,8 @@ from layerdiff_core.export import (
     save_layers,
     to_rgba,
 )
-from layerdiff_core.layers import make_document, ordered
+from layerdiff_core.layers import make_document
+from tests.documents import alter
 
 RED = np.array([1.0, 0.0, 0.0])
 
@@ -74,7 +75,7 @@ def test_saved_files(tmp_path):
     images, coverage = torch.rand(3, 20, 30, 3), torch.rand(3, 20, 30)
     coverage[0] = 1
     doc = make_document(images, coverage, ["back ground", "Katze/..\\ü", "猫"])
-    doc["layers"][1] |= {"x": 4, "y": -3, "opacity": 0.5}
+    alter(doc, 1, x=4, y=-3, opacity=0.5)
     text = {"prompt": json.dumps({"1": "ä"}), "workflow": "{}"}
     files = save_layers(doc, tmp_path, "pic_00001", text)
     assert files == [
@@ -114,15 +115,15 @@ def test_a_name_cannot_leave_the_folder_or_break_the_file_name(tmp_path, name):
 
 def test_on_canvas_pads_and_applies_opacity():
     doc = make_document(torch.rand(1, 6, 6, 3), torch.ones(1, 6, 6), ["a"])
-    doc["layers"][0] |= {"x": 4, "y": -2, "opacity": 0.25}
-    image, coverage = on_canvas(ordered(doc)[0], (6, 6))
+    alter(doc, 0, x=4, y=-2, opacity=0.25)
+    image, coverage = on_canvas(doc.layers[0], (6, 6))
     assert image.shape == (1, 6, 6, 3)
-    assert torch.equal(image[0, :4, 4:], doc["layers"][0]["image"][0, 2:, :2])
+    assert torch.equal(image[0, :4, 4:], doc.layers[0].image[0, 2:, :2])
     expected = torch.zeros(1, 6, 6)
     expected[:, :4, 4:] = 0.25
     assert torch.equal(coverage, expected)
-    doc["layers"][0]["x"] = 6
-    assert on_canvas(ordered(doc)[0], (6, 6))[1].sum() == 0
+    alter(doc, 0, x=6)
+    assert on_canvas(doc.layers[0], (6, 6))[1].sum() == 0
 
 
 def test_checkerboard_shows_through():
@@ -134,11 +135,11 @@ def test_checkerboard_shows_through():
 
 def test_previews_show_each_layer_and_the_composite():
     doc = make_document(torch.rand(3, 16, 16, 3), torch.ones(3, 16, 16), list("abc"))
-    doc["layers"][2]["visible"] = False
+    alter(doc, 2, visible=False)
     previews = layer_previews(doc)
     assert previews.shape == (4, 16, 16, 3)
     for k, shown in enumerate([0, 1, 2, 1]):  # the hidden layer is shown, but is not in the composite
-        assert torch.allclose(previews[k], doc["layers"][shown]["image"][0], atol=1e-6)
+        assert torch.allclose(previews[k], doc.layers[shown].image[0], atol=1e-6)
 
 
 def test_contact_sheet():

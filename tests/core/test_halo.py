@@ -12,7 +12,7 @@ from layerdiff_core.export import save_layers
 from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import write_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import make_document, ordered
+from layerdiff_core.layers import Document, make_document
 
 SIDE = 96
 RED = np.array([1.0, 0.0, 0.0])
@@ -26,7 +26,7 @@ def soft_disc() -> torch.Tensor:
     return ((30 - (line[:, None] ** 2 + line**2).sqrt()) / 10 + 0.5).clamp(0, 1)
 
 
-def document() -> dict:
+def document() -> Document:
     """The disc as a model gives it: drawn on cyan, which its edge is mixed with, then bled as Decode Layers does it."""
     coverage = soft_disc()
     cyan = torch.tensor([0.0, 1.0, 1.0])
@@ -72,9 +72,9 @@ def test_layered_files(tmp_path: Path, kind: str, trim: bool, ground: tuple[int,
     path = tmp_path / f"halo.{kind}"
     write, read = {"psd": (write_psd, read_psd), "ora": (write_ora, read_ora)}[kind]
     write(document(), path, {}, trim=trim)
-    (layer,) = ordered(read(path))
-    bytes_ = torch.cat([layer["image"][0, ..., :3], 1 - layer["mask"][0][..., None]], -1).mul(255).round().byte().numpy()
-    assert furthest(laid_on(Image.fromarray(bytes_), ground, layer["x"], layer["y"]), ground) <= WORST
+    (layer,) = read(path).layers
+    bytes_ = torch.cat([layer.image[0], layer.coverage[0][..., None]], -1).mul(255).round().byte().numpy()
+    assert furthest(laid_on(Image.fromarray(bytes_), ground, layer.x, layer.y), ground) <= WORST
 
 
 def test_without_the_care_there_would_be_one() -> None:

@@ -6,37 +6,67 @@ import math
 import pytest
 import torch
 
-from layerdiff_core.layers import (
-    canvas_size,
-    change_layer,
-    check_document,
-    layer_coverage,
-    make_document,
-    ordered,
-    place,
-)
+from layerdiff_core.layers import Document, Layer, change_layer, make_document
+from layerdiff_core.placement import place, upright
+from tests.documents import alter, fields
 
 
-def document(count: int = 3, height: int = 6, width: int = 8) -> dict:
+def document(count: int = 3, height: int = 6, width: int = 8) -> Document:
     return make_document(torch.rand(count, height, width, 3), torch.rand(count, height, width), list("abcdef")[:count])
 
 
-def only_layer(image: torch.Tensor, mask: torch.Tensor | None = None, **fields) -> dict:
-    """A single layer as ordered gives it."""
-    return ordered({"version": 1, "layers": [{"image": image, "mask": mask, **fields}]})[0]
+def only_layer(image: torch.Tensor, mask: torch.Tensor | None = None, **facts) -> Layer:
+    """A single layer as it comes out of the socket."""
+    return Document.from_socket({"version": 1, "layers": [{"image": image, "mask": mask, **facts}]}).layers[0]
 
 
-def test_a_document_is_the_hosts():
+def test_a_document_is_written_in_the_hosts_form():
     coverage = torch.rand(2, 5, 7)
-    doc = make_document(torch.rand(2, 5, 7, 3), coverage, ["ground", "cat"])
-    assert doc["version"] == 1 and doc["canvas"] == (7, 5)
-    assert [layer["z_index"] for layer in doc["layers"]] == [0, 1]
-    assert doc["layers"][1].keys() >= {
+    written = make_document(torch.rand(2, 5, 7, 3), coverage, ["ground", "cat"]).to_socket()
+    assert written["version"] == 1 and written["canvas"] == (7, 5)
+    assert [layer["z_index"] for layer in written["layers"]] == [0, 1]
+    assert written["layers"][1].keys() == {
         "image", "mask", "name", "x", "y", "w", "h", "z_index", "opacity", "blend_mode", "rotation", "visible",
         "flip_h", "flip_v", "type",
     }  # fmt: skip
-    assert torch.equal(doc["layers"][1]["mask"], 1 - coverage[1:])  # 1 = transparent
-    assert torch.allclose(layer_coverage(doc["layers"][1]), coverage[1:], atol=1e-6)
+    assert torch.equal(written["layers"][1]["mask"], 1 - coverage[1:])  # 1 = transparent
+    assert torch.allclose(Document.from_socket(written).layers[1].coverage, coverage[1:], atol=1e-6)
+
+
+def test_a_round_trip_keeps_what_others_wrote_and_copies_nothing():
+    image, mask = torch.rand(1, 4, 5, 4), torch.rand(1, 2, 2)
+    given = {
+        "version": 1, "canvas": [9, 8], "grid": "on",
+        "layers": [{"image": image[..., :3], "mask": None, "z_index": 4, "locked": True},
+                   {"image": image, "mask": mask, "name": "low", "x": 2.0, "rotation": 0.5, "flip_v": True}],
+    }  # fmt: skip
+    written = Document.from_socket(given).to_socket()
+    assert written["grid"] == "on" and written["canvas"] == (9, 8)
+    low, top = written["layers"]
+    assert (low["name"], low["x"], low["rotation"], low["flip_v"], low["z_index"]) == ("low", 2, 0.5, True, 0)
+    assert (top["locked"], top["z_index"], top["mask"]) == (True, 1, None) and "locked" not in low
+    assert torch.equal(low["image"], image) and low["image"].data_ptr() == image.data_ptr()
+    assert torch.equal(low["mask"], mask) and low["mask"].data_ptr() == mask.data_ptr()
+    assert top["image"].data_ptr() == image.data_ptr()
+
+
+def test_a_document_without_a_canvas_stays_without_one_and_grows():
+    doc = Document.from_socket({"layers": [{"image": torch.rand(1, 4, 5, 3)}]})
+    moved = change_layer(doc, 0, right=3)
+    assert (doc.canvas, moved.canvas) == ((5, 4), (8, 4)) and "canvas" not in moved.to_socket()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(("channels", "mask"), [(3, None), (3, (4, 5)), (3, (2, 2)), (4, None), (4, (4, 5)), (4, (2, 2))])
+def test_transparency_is_the_opposite_of_coverage(channels, mask, dtype):
+    layer = only_layer(torch.rand(1, 4, 5, channels).to(dtype), None if mask is None else torch.rand(1, *mask).to(dtype))
+    coverage, through = layer.coverage, layer.transparency
+    assert coverage.dtype == dtype and coverage.shape == (1, 4, 5)
+    assert torch.allclose(1 - coverage, torch.zeros_like(coverage) if through is None else through, atol=1e-3)
+    shown = upright(layer, (5, 4))
+    assert shown.is_plain and shown.image.shape[-1] == 3
+    assert (shown is layer) == (channels == 3 and mask != (2, 2))
+    assert torch.allclose(shown.coverage, coverage, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +95,9 @@ def test_numbers_that_are_not_finite_are_refused_with_the_layers_name(bad):
     with pytest.raises(ValueError, match="image of layer 'cat'.*not finite"):
         make_document(images, coverage, ["ground", "cat"])
     doc = document()
-    doc["layers"][2]["mask"] = torch.full_like(doc["layers"][2]["mask"], bad)
+    alter(doc, 2, mask=torch.full((1, 6, 8), bad))
     with pytest.raises(ValueError, match="mask of layer 'c'.*not finite"):
-        check_document(doc)
+        doc.check_finite()
 
 
 @pytest.mark.parametrize(
@@ -93,38 +123,36 @@ def test_numbers_that_are_not_finite_are_refused_with_the_layers_name(bad):
     ],
 )
 def test_a_layer_that_is_not_sound_is_refused(change, message):
-    doc = document()
-    doc["layers"][1].update(change)
+    given = document().to_socket()
+    given["layers"][1].update(change)
     with pytest.raises(ValueError, match=f"Item 2.*{message}|{message}"):
-        check_document(doc)
+        Document.from_socket(given)
 
 
-@pytest.mark.parametrize("doc", [None, [], {}, {"layers": None}, {"version": 2, "layers": []}, {"layers": ["cat"]}])
-def test_what_is_not_a_document_is_refused(doc):
+@pytest.mark.parametrize("value", [None, [], {}, {"layers": None}, {"version": 2, "layers": []}, {"layers": ["cat"]}])
+def test_what_is_not_a_document_is_refused(value):
     with pytest.raises(ValueError, match="LAYERS document"):
-        check_document(doc)
-    with pytest.raises(ValueError, match="LAYERS document"):
-        canvas_size(doc)
+        Document.from_socket(value)
 
 
 @pytest.mark.parametrize("canvas", [(0, 4), (4, -1), (4,), "big", (16385, 4), (math.nan, 4)])
 def test_an_absurd_canvas_is_refused(canvas):
     with pytest.raises(ValueError, match="canvas"):
-        canvas_size(document() | {"canvas": canvas})
+        Document.from_socket(document().to_socket() | {"canvas": canvas})
 
 
 def test_a_bare_layer_of_the_hosts_add_layer_node_gets_its_defaults():
     image = torch.rand(1, 4, 5, 3)
     layer = only_layer(image)
-    assert {key: value for key, value in layer.items() if key != "image"} == {
-        "type": "raster", "mask": None, "name": "Layer 1", "x": 0, "y": 0, "w": 5, "h": 4, "z_index": 0, "opacity": 1.0,
-        "blend_mode": "normal", "rotation": 0.0, "visible": True, "flip_h": False, "flip_v": False,
+    assert fields(layer) == {
+        "name": "Layer 1", "x": 0, "y": 0, "w": 5, "h": 4, "opacity": 1.0, "blend_mode": "normal", "rotation": 0.0,
+        "visible": True, "flip_h": False, "flip_v": False,
     }  # fmt: skip
-    assert layer_coverage(layer).eq(1).all()
+    assert layer.transparency is None and layer.coverage.eq(1).all()
 
 
 def test_order_is_by_z_index_then_place_in_the_list_and_batches_expand():
-    doc = {
+    given = {
         "layers": [
             {"image": torch.rand(1, 2, 2, 3), "name": "top", "z_index": 5},
             {"image": torch.rand(3, 2, 2, 3), "mask": torch.rand(3, 2, 2), "name": "batch", "visible": False},
@@ -132,36 +160,36 @@ def test_order_is_by_z_index_then_place_in_the_list_and_batches_expand():
             {"image": torch.rand(1, 2, 2, 3), "name": "bottom", "z_index": -1},
         ]
     }
-    layers = ordered(doc)
-    assert [layer["name"] for layer in layers] == ["bottom", "batch", "batch", "batch", "pair", "pair", "top"]
-    assert torch.equal(layers[2]["image"], doc["layers"][1]["image"][1:2])
-    assert torch.equal(layers[2]["mask"], doc["layers"][1]["mask"][1:2])
-    assert torch.equal(layers[5]["mask"], doc["layers"][2]["mask"])
-    assert not layers[2]["visible"]
+    layers = Document.from_socket(given).layers
+    assert [layer.name for layer in layers] == ["bottom", "batch", "batch", "batch", "pair", "pair", "top"]
+    assert torch.equal(layers[2].image, given["layers"][1]["image"][1:2])
+    assert torch.equal(layers[2].coverage, 1 - given["layers"][1]["mask"][1:2])
+    assert torch.equal(layers[5].coverage, 1 - given["layers"][2]["mask"])
+    assert not layers[2].visible
 
 
 def test_fifty_layers_are_counted_over_batches():
     frames = {"image": torch.zeros(25, 1, 1, 3)}
-    assert len(ordered({"layers": [frames, frames]})) == 50
+    assert len(Document.from_socket({"layers": [frames, frames]}).layers) == 50
     with pytest.raises(ValueError, match="has 75 layers"):
-        ordered({"layers": [frames, frames, frames]})
+        Document.from_socket({"layers": [frames, frames, frames]})
 
 
 def test_coverage_multiplies_mask_and_alpha_and_stretches_a_small_mask():
     image = torch.rand(1, 4, 4, 4)
     mask = torch.rand(1, 4, 4)
-    assert torch.allclose(layer_coverage({"image": image, "mask": mask}), image[..., 3] * (1 - mask))
-    assert torch.equal(layer_coverage({"image": image}), image[..., 3])
-    small = layer_coverage({"image": image[..., :3], "mask": torch.full((1, 2, 2), 0.25)})
+    assert torch.allclose(only_layer(image, mask).coverage, image[..., 3] * (1 - mask))
+    assert torch.equal(only_layer(image).coverage, image[..., 3])
+    small = only_layer(image[..., :3], torch.full((1, 2, 2), 0.25)).coverage
     assert small.shape == (1, 4, 4) and torch.allclose(small, torch.full((1, 4, 4), 0.75))
 
 
 def test_the_canvas_without_one_is_the_layers_extent():
     layers = [{"image": torch.zeros(1, 4, 6, 3), "x": 3, "y": -1}, {"image": torch.zeros(1, 2, 2, 3), "y": 9}]
-    assert canvas_size({"layers": layers}) == (9, 11)
-    assert canvas_size({"layers": [{"image": torch.zeros(1, 2, 2, 3), "x": -5}]}) == (1, 2)
+    assert Document.from_socket({"layers": layers}).canvas == (9, 11)
+    assert Document.from_socket({"layers": [{"image": torch.zeros(1, 2, 2, 3), "x": -5}]}).canvas == (1, 2)
     turned = {"image": torch.zeros(1, 4, 10, 3), "y": 3, "rotation": math.pi / 2}
-    assert canvas_size({"layers": [turned]}) == (7, 10)
+    assert Document.from_socket({"layers": [turned]}).canvas == (7, 10)
 
 
 def test_a_layer_that_only_moves_keeps_its_pixels_and_is_cropped():
@@ -244,27 +272,24 @@ def test_a_changed_layer_is_a_copy_and_the_others_stay():
         doc, 1, name="dog", position=2, opacity=0.5, blend_mode="screen", visible=False,
         right=5, down=-2, scale=2.0, degrees=90.0,
     )  # fmt: skip
-    for old, same in zip(before["layers"], doc["layers"]):
-        assert {k: v for k, v in old.items() if k not in ("image", "mask")} == {
-            k: v for k, v in same.items() if k not in ("image", "mask")
-        }
-        assert torch.equal(old["image"], same["image"]) and torch.equal(old["mask"], same["mask"])
-    layers = ordered(changed)
-    assert [layer["name"] for layer in layers] == ["a", "c", "dog"]
-    assert [layer["z_index"] for layer in layers] == [0, 1, 2]
+    for old, same in zip(before.layers, doc.layers):
+        assert fields(old) == fields(same)
+        assert torch.equal(old.image, same.image) and torch.equal(old.coverage, same.coverage)
+    layers = changed.layers
+    assert [layer.name for layer in layers] == ["a", "c", "dog"]
     dog = layers[2]
-    assert (dog["opacity"], dog["blend_mode"], dog["visible"]) == (0.5, "screen", False)
-    assert (dog["w"], dog["h"], dog["x"], dog["y"]) == (16, 12, 5 - 4, -2 - 3)  # about the centre
-    assert dog["rotation"] == pytest.approx(math.pi / 2)
-    assert dog["image"].data_ptr() == doc["layers"][1]["image"].data_ptr()
-    assert changed["canvas"] == doc["canvas"]
+    assert (dog.opacity, dog.blend_mode, dog.visible) == (0.5, "screen", False)
+    assert (dog.w, dog.h, dog.x, dog.y) == (16, 12, 5 - 4, -2 - 3)  # about the centre
+    assert dog.rotation == pytest.approx(math.pi / 2)
+    assert dog.image.data_ptr() == doc.layers[1].image.data_ptr()
+    assert changed.canvas == doc.canvas
 
 
 def test_defaults_change_nothing_and_positions_are_final():
     doc = document()
-    assert [layer["name"] for layer in ordered(change_layer(doc, 1))] == ["a", "b", "c"]
-    assert [layer["name"] for layer in ordered(change_layer(doc, 2, position=0))] == ["c", "a", "b"]
-    assert [layer["name"] for layer in ordered(change_layer(doc, 0, position=49))] == ["b", "c", "a"]
+    assert [layer.name for layer in change_layer(doc, 1).layers] == ["a", "b", "c"]
+    assert [layer.name for layer in change_layer(doc, 2, position=0).layers] == ["c", "a", "b"]
+    assert [layer.name for layer in change_layer(doc, 0, position=49).layers] == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
@@ -16,8 +16,8 @@ from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.files import safe
 from layerdiff_core.files.ora import read_ora, write_ora
-from layerdiff_core.layers import layer_coverage, make_document
-from tests.documents import NAMES, mixed_document
+from layerdiff_core.layers import make_document
+from tests.documents import NAMES, alter, mixed_document
 
 STANDARD_OPS = {
     "svg:src-over", "svg:multiply", "svg:screen", "svg:overlay", "svg:darken", "svg:lighten", "svg:color-dodge",
@@ -58,7 +58,7 @@ def test_the_archive_is_laid_out_as_the_standard_says(tmp_path: Path) -> None:
     assert image.attrib == {"version": "0.0.5", "w": "300", "h": "293"}
     assert merged.size == (300, 293) and merged.text == text
     assert thumbnail.size == (256, 250)
-    assert listed == [(name, (layer["w"], layer["h"])) for name, layer in reversed(list(zip(NAMES, doc["layers"])))]
+    assert listed == [(name, (layer.w, layer.h)) for name, layer in reversed(list(zip(NAMES, doc.layers)))]
     picture, alpha = composite(doc)
     seen = np.asarray(merged)[..., 3:] > 0
     assert np.abs(np.asarray(merged)[..., :3] / 255.0 - picture[0].numpy())[seen[..., 0]].max() <= 0.51 / 255
@@ -69,13 +69,13 @@ def test_another_program_that_stacks_the_layers_gets_our_composite(tmp_path: Pat
     doc = mixed_document(modes=("normal",))
     write_ora(doc, tmp_path / "a.ora", {})
     with ZipFile(tmp_path / "a.ora") as file:
-        canvas = Image.new("RGBA", doc["canvas"])
+        canvas = Image.new("RGBA", doc.canvas)
         for layer in reversed(list(ElementTree.fromstring(file.read("stack.xml")).iter("layer"))):
             if layer.attrib["visibility"] == "hidden":
                 continue
             picture = Image.open(file.open(layer.attrib["src"]))
             picture.putalpha(picture.getchannel("A").point(lambda a, o=float(layer.attrib["opacity"]): round(a * o)))
-            beneath = Image.new("RGBA", doc["canvas"])
+            beneath = Image.new("RGBA", doc.canvas)
             beneath.paste(picture, (int(layer.attrib["x"]), int(layer.attrib["y"])))
             canvas = Image.alpha_composite(canvas, beneath)
     assert np.abs(np.asarray(canvas)[..., :3] / 255 - composite(doc)[0][0].numpy()).max() <= 2 / 255
@@ -91,8 +91,8 @@ def test_only_the_standards_composite_ops_are_written(tmp_path: Path) -> None:
 def test_a_mode_that_an_editor_changed_wins_over_our_attribute(tmp_path: Path) -> None:
     ours = "xmlns:layerdiff='urn:layerdiff' layerdiff:blend-mode='exclusion'"
     stack = f"<stack><layer src='a.png' composite-op='svg:{{}}' {ours}/></stack>"
-    assert read_ora(archive(tmp_path / "a.ora", stack.format("difference")))["layers"][0]["blend_mode"] == "exclusion"
-    assert read_ora(archive(tmp_path / "a.ora", stack.format("screen")))["layers"][0]["blend_mode"] == "screen"
+    assert read_ora(archive(tmp_path / "a.ora", stack.format("difference"))).layers[0].blend_mode == "exclusion"
+    assert read_ora(archive(tmp_path / "a.ora", stack.format("screen"))).layers[0].blend_mode == "screen"
 
 
 def test_groups_of_other_programs_are_taken_apart(tmp_path: Path) -> None:
@@ -106,16 +106,16 @@ def test_groups_of_other_programs_are_taken_apart(tmp_path: Path) -> None:
           <text>not a layer</text>
           <layer src="a.png" composite-op="svg:plus"/>
         </stack>"""))  # fmt: skip
-    assert doc["canvas"] == (10, 8)
-    facts = [[layer[key] for key in ("name", "x", "y", "opacity", "visible", "blend_mode")] for layer in doc["layers"]]
+    assert doc.canvas == (10, 8)
+    facts = [[getattr(layer, key) for key in ("name", "x", "y", "opacity", "visible", "blend_mode")] for layer in doc.layers]
     assert facts == [
         ["Layer 1", 0, 0, 1.0, True, "linear-dodge"],
         ["in 1", 3, -2, 0.25, False, "normal"],
         ["in 2", 4, -1, 0.5, False, "normal"],
         ["top", 0, 0, 0.5, True, "linear-burn"],
     ]
-    assert doc["layers"][3]["image"][0, 0, 0].tolist() == [1, 0, 0]
-    assert layer_coverage(doc["layers"][3]).unique().item() == pytest.approx(128 / 255)
+    assert doc.layers[3].image[0, 0, 0].tolist() == [1, 0, 0]
+    assert doc.layers[3].coverage.unique().item() == pytest.approx(128 / 255)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "I;16"])
@@ -125,8 +125,8 @@ def test_pictures_of_every_kind_are_read(tmp_path: Path, mode: str) -> None:
     grey.putpixel((1, 0), 65535 if mode == "I;16" else 255)
     (grey if mode == "I;16" else grey.convert(mode)).save(data, "PNG")
     doc = read_ora(archive(tmp_path / "a.ora", "<stack><layer src='c.png'/></stack>", **{"c.png": data.getvalue()}))
-    assert doc["layers"][0]["image"].tolist() == [[[[0.0] * 3, [1.0] * 3]]]
-    assert doc["layers"][0]["mask"].tolist() == [[[0.0, 0.0]]]
+    assert doc.layers[0].image.tolist() == [[[[0.0] * 3, [1.0] * 3]]]
+    assert doc.layers[0].coverage.tolist() == [[[1.0, 1.0]]]
 
 
 def test_a_transparent_colour_of_a_palette_is_transparent(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_transparent_colour_of_a_palette_is_transparent(tmp_path: Path) -> Non
     picture.putpalette(range(12))
     picture.save(data, "PNG", transparency=3)
     doc = read_ora(archive(tmp_path / "a.ora", "<stack><layer src='c.png'/></stack>", **{"c.png": data.getvalue()}))
-    assert doc["layers"][0]["mask"].eq(1).all()
+    assert doc.layers[0].coverage.eq(0).all()
 
 
 LAYER = "<stack><layer src='a.png'/></stack>"
@@ -175,7 +175,7 @@ def test_an_unsound_file_is_refused(tmp_path: Path, stack: str, members: dict[st
 def test_the_layers_together_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe, "MAX_PIXELS", 100)
     eight = "<layer src='a.png'/>" * 8
-    assert len(read_ora(archive(tmp_path / "a.ora", f"<stack>{eight}</stack>"))["layers"]) == 8
+    assert len(read_ora(archive(tmp_path / "a.ora", f"<stack>{eight}</stack>")).layers) == 8
     with pytest.raises(ValueError, match="too large: its layers"):
         read_ora(archive(tmp_path / "a.ora", f"<stack>{eight}<layer src='a.png'/></stack>"))
 
@@ -236,8 +236,7 @@ def test_tricks_with_the_archive_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_document_without_a_canvas_gets_that_of_its_layers(tmp_path: Path) -> None:
-    doc: dict[str, Any] = make_document(torch.rand(1, 4, 6, 3), torch.ones(1, 4, 6), ["cat"])
-    del doc["canvas"]
-    doc["layers"][0] |= {"x": 3}
+    doc = replace(make_document(torch.rand(1, 4, 6, 3), torch.ones(1, 4, 6), ["cat"]), fixed_canvas=None)
+    alter(doc, 0, x=3)
     write_ora(doc, tmp_path / "a.ora", {})
-    assert read_ora(tmp_path / "a.ora")["canvas"] == (9, 4)
+    assert read_ora(tmp_path / "a.ora").canvas == (9, 4)

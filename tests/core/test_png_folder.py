@@ -34,12 +34,12 @@ def test_the_folder_holds_a_picture_for_each_layer_and_the_index(tmp_path: Path)
     files = [entry["file"] for entry in index["layers"]]
     assert files[:3] == ["00_background.png", "01_Katze-im-Regen.png", "02_猫.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*files, "composite.png", INDEX])
-    for entry, layer in zip(index["layers"], doc["layers"]):
+    for entry, layer in zip(index["layers"], doc.layers):
         assert {key: entry[key] for key in entry if key != "file"} == {
-            key: layer[key] for key in ("name", "x", "y", "opacity", "blend_mode", "visible")
+            key: getattr(layer, key) for key in ("name", "x", "y", "opacity", "blend_mode", "visible")
         }
         with Image.open(tmp_path / "out" / entry["file"]) as picture:
-            assert picture.mode == "RGBA" and picture.size == (layer["w"], layer["h"]) and picture.text == text
+            assert picture.mode == "RGBA" and picture.size == (layer.w, layer.h) and picture.text == text
     with Image.open(tmp_path / "out" / "composite.png") as picture:
         assert np.abs(np.asarray(picture)[..., :3] / 255 - composite(doc)[0][0].numpy()).max() <= 0.51 / 255
 
@@ -53,7 +53,8 @@ def test_a_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:
 
 def test_what_a_handwritten_index_leaves_out_gets_its_default(tmp_path: Path) -> None:
     doc = read_png_folder(write(tmp_path / "in", layers=[{"file": "a.png"}, {"file": "a.png", "x": 1, "name": "cat"}]))
-    facts = [[layer[key] for key in ("name", "x", "y", "w", "h", "opacity", "blend_mode", "visible")] for layer in doc["layers"]]
+    asked = ("name", "x", "y", "w", "h", "opacity", "blend_mode", "visible")
+    facts = [[getattr(layer, field) for field in asked] for layer in doc.layers]
     assert facts == [["Layer 1", 0, 0, 3, 2, 1.0, "normal", True], ["cat", 1, 0, 3, 2, 1.0, "normal", True]]
 
 

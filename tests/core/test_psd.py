@@ -20,8 +20,8 @@ from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.files import psd as psd_file
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import layer_coverage, make_document, ordered
-from tests.documents import mixed_document, same
+from layerdiff_core.layers import Layer, make_document
+from tests.documents import alter, mixed_document, same
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "three.psd"
 
 
-def change(path: Path, edit: Callable[[LayerInfo], Any]) -> list[dict[str, Any]]:
+def change(path: Path, edit: Callable[[LayerInfo], Any]) -> list[Layer]:
     """What is read of the file after its layers were edited like this."""
     psd = PSD.frombytes(path.read_bytes())
     edit(psd.layer_and_mask_information.layer_info)
     path.write_bytes(psd.tobytes())
-    return ordered(read_psd(path))
+    return read_psd(path).layers
 
 
 def add_record(info: LayerInfo, at: int, kind: SectionDivider, **facts: Any) -> None:
@@ -56,18 +56,18 @@ def test_another_reader_finds_everything(tmp_path: Path) -> None:
     doc = mixed_document(len(MODES))
     write_psd(doc, tmp_path / "x.psd", {})
     psd = PSDImage.open(tmp_path / "x.psd")
-    assert (psd.width, psd.height) == doc["canvas"] and len(psd) == len(MODES)
-    for ours, its in zip(ordered(doc), psd):
-        assert its.name == ours["name"] and its.visible == ours["visible"]
-        assert (its.left, its.top, its.width, its.height) == tuple(ours[key] for key in "xywh")
-        assert its.opacity == round(255 * ours["opacity"])
-        assert np.array_equal(its.numpy("color"), ours["image"][0].numpy())
+    assert (psd.width, psd.height) == doc.canvas and len(psd) == len(MODES)
+    for ours, its in zip(doc.layers, psd):
+        assert its.name == ours.name and its.visible == ours.visible
+        assert (its.left, its.top, its.width, its.height) == (ours.x, ours.y, ours.w, ours.h)
+        assert its.opacity == round(255 * ours.opacity)
+        assert np.array_equal(its.numpy("color"), ours.image[0].numpy())
         assert its.numpy("shape").min() == 1
-        if ours["mask"].max() > 0:
-            assert np.abs(its.numpy("mask")[..., 0] - (1 - ours["mask"][0].numpy())).max() < 1e-6
+        if ours.coverage.min() < 1:
+            assert np.abs(its.numpy("mask")[..., 0] - ours.coverage[0].numpy()).max() < 1e-6
         else:
             assert not its.has_mask()
-        stem = "subtract" if ours["blend_mode"] == "grain-extract" else ours["blend_mode"].replace("grain-merge", "linear-light")
+        stem = "subtract" if ours.blend_mode == "grain-extract" else ours.blend_mode.replace("grain-merge", "linear-light")
         assert its.blend_mode.name.lower().replace("_", "-") == stem
 
 
@@ -93,8 +93,8 @@ def test_a_transparent_merged_picture_is_mixed_with_white(tmp_path: Path) -> Non
 
 def test_what_an_editor_changed_counts(path: Path) -> None:
     doc = read_psd(path)
-    doc["layers"][1] |= {"opacity": 0.3, "blend_mode": "grain-merge"}
-    doc["layers"][2] |= {"opacity": 0.3, "blend_mode": "grain-merge"}
+    alter(doc, 1, opacity=0.3, blend_mode="grain-merge")
+    alter(doc, 2, opacity=0.3, blend_mode="grain-merge")
     write_psd(doc, path, {})
 
     def edit(info: LayerInfo) -> None:
@@ -102,13 +102,13 @@ def test_what_an_editor_changed_counts(path: Path) -> None:
         info.layer_records[2].blend_mode = BlendMode.SCREEN
 
     layers = change(path, edit)
-    assert (layers[1]["opacity"], layers[1]["blend_mode"]) == (0.2, "grain-merge")
-    assert (layers[2]["opacity"], layers[2]["blend_mode"]) == (0.3, "screen")
+    assert (layers[1].opacity, layers[1].blend_mode) == (0.2, "grain-merge")
+    assert (layers[2].opacity, layers[2].blend_mode) == (0.3, "screen")
 
 
 def test_exact_values_are_found_by_the_layers_id_and_in_an_attribute_too(path: Path) -> None:
     doc = read_psd(path)
-    doc["layers"][1]["opacity"] = 0.3
+    alter(doc, 1, opacity=0.3)
     write_psd(doc, path, {})
     psd = PSD.frombytes(path.read_bytes())
     info, resource = psd.layer_and_mask_information.layer_info, psd.image_resources[Resource.XMP_METADATA]
@@ -118,7 +118,7 @@ def test_exact_values_are_found_by_the_layers_id_and_in_an_attribute_too(path: P
     ElementTree.register_namespace("ld", "urn:layerdiff/")
     resource.data = ElementTree.tostring(ElementTree.Element("x", {"{urn:layerdiff/}layers": facts}))
     path.write_bytes(psd.tobytes())
-    assert [layer["opacity"] for layer in read_psd(path)["layers"]] == [0.3, 1, 1]
+    assert [layer.opacity for layer in read_psd(path).layers] == [0.3, 1, 1]
 
 
 def test_groups_are_taken_apart(path: Path) -> None:
@@ -133,13 +133,13 @@ def test_groups_are_taken_apart(path: Path) -> None:
         info.layer_records[6].channel_info = [psd_file.ChannelInfo(ChannelID.USER_LAYER_MASK)]
         info.channel_image_data[6].append(half)
 
-    before = ordered(read_psd(path))
+    before = read_psd(path).layers
     layers = change(path, edit)
-    assert [layer["name"] for layer in layers] == ["a", "b", "c"]
-    assert [layer["visible"] for layer in layers] == [True, False, True]
-    assert [layer["opacity"] for layer in layers] == pytest.approx([1, 0.2 * 128 / 255, 128 / 255])
-    torch.testing.assert_close(layer_coverage(layers[2]), layer_coverage(before[2]) * 128 / 255)
-    assert layers[0]["mask"].max() == 0
+    assert [layer.name for layer in layers] == ["a", "b", "c"]
+    assert [layer.visible for layer in layers] == [True, False, True]
+    assert [layer.opacity for layer in layers] == pytest.approx([1, 0.2 * 128 / 255, 128 / 255])
+    torch.testing.assert_close(layers[2].coverage, before[2].coverage * 128 / 255)
+    assert layers[0].coverage.min() == 1
 
 
 def test_a_group_that_was_not_opened_is_refused(path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_group_that_was_not_opened_is_refused(path: Path) -> None:
 
 
 def test_a_clipped_layer_is_only_where_the_one_beneath_is(path: Path) -> None:
-    before = ordered(read_psd(path))
+    before = read_psd(path).layers
 
     def edit(info: LayerInfo) -> None:
         info.layer_records[1].opacity = 51
@@ -158,16 +158,16 @@ def test_a_clipped_layer_is_only_where_the_one_beneath_is(path: Path) -> None:
             setattr(info.layer_records[2], side, getattr(info.layer_records[2], side) + by)
 
     layers = change(path, edit)
-    expected = layer_coverage(before[2]).clone()
-    expected[:, :12] *= layer_coverage(before[1])[:, 5:]
+    expected = before[2].coverage.clone()
+    expected[:, :12] *= before[1].coverage[:, 5:]
     expected[:, 12:] = 0
-    torch.testing.assert_close(layer_coverage(layers[2]), expected)
-    assert layers[2]["opacity"] == pytest.approx(0.2) and layers[2]["y"] == 5
+    torch.testing.assert_close(layers[2].coverage, expected)
+    assert layers[2].opacity == pytest.approx(0.2) and layers[2].y == 5
 
 
 @pytest.mark.parametrize(("flag", "around"), [(None, 0), (None, 255), ("mask_disabled", 0), ("invert_mask", 0)])
 def test_masks_of_another_place_switched_off_and_inverted(path: Path, flag: str | None, around: int) -> None:
-    values = ordered(read_psd(path))[1]["mask"]
+    values = read_psd(path).layers[1].coverage
 
     def edit(info: LayerInfo) -> None:
         mask = info.layer_records[1].mask_data
@@ -175,21 +175,21 @@ def test_masks_of_another_place_switched_off_and_inverted(path: Path, flag: str 
         if flag:
             setattr(mask.flags, flag, True)
 
-    mask = change(path, edit)[1]["mask"]
-    expected = torch.full_like(mask, 1 - around / 255)
+    coverage = change(path, edit)[1].coverage
+    expected = torch.full_like(coverage, around / 255)
     expected[..., :-4] = values[..., 4:]
     if flag:
-        expected = 1 - expected if flag == "invert_mask" else torch.zeros_like(mask)
-    torch.testing.assert_close(mask, expected)
+        expected = 1 - expected if flag == "invert_mask" else torch.ones_like(coverage)
+    torch.testing.assert_close(coverage, expected)
 
 
 def test_painted_transparency_counts_beside_the_mask(path: Path) -> None:
-    before = ordered(read_psd(path))[1]["mask"]
+    before = read_psd(path).layers[1].coverage
 
     def edit(info: LayerInfo) -> None:
         info.channel_image_data[1][0].set_data(bytes([102]) * 17 * 24, 24, 17, 8)
 
-    torch.testing.assert_close(1 - change(path, edit)[1]["mask"], (1 - before) * 0.4)
+    torch.testing.assert_close(change(path, edit)[1].coverage, before * 0.4)
 
 
 def test_layers_without_pixels_fill_and_modes_that_we_do_not_have(path: Path) -> None:
@@ -201,9 +201,9 @@ def test_layers_without_pixels_fill_and_modes_that_we_do_not_have(path: Path) ->
         info.channel_image_data[0] = ChannelDataList([ChannelData() for _ in first.channel_info])
 
     layers = change(path, edit)
-    assert layers[0]["image"].shape == (1, 1, 1, 3) and layers[0]["mask"].item() == 1
-    assert [layer["blend_mode"] for layer in layers] == ["normal", "darken", "normal"]
-    assert layers[1]["opacity"] == pytest.approx(0.2)
+    assert layers[0].image.shape == (1, 1, 1, 3) and layers[0].coverage.item() == 0
+    assert [layer.blend_mode for layer in layers] == ["normal", "darken", "normal"]
+    assert layers[1].opacity == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -229,7 +229,7 @@ def test_grey_is_read_and_other_modes_are_refused(tmp_path: Path) -> None:
         (tmp_path / "x.psd").write_bytes(PSD(header=header, image_data=data).tobytes())
         return tmp_path / "x.psd"
 
-    grey = read_psd(write(ColorMode.GRAYSCALE))["layers"][0]["image"]
+    grey = read_psd(write(ColorMode.GRAYSCALE)).layers[0].image
     assert torch.equal(grey, torch.tensor([[[[0.0] * 3, [0.2] * 3]]]))
     for mode, depth in ((ColorMode.INDEXED, 8), (ColorMode.CMYK, 8), (ColorMode.RGB, 32)):
         with pytest.raises(ValueError, match=f"x.psd is {mode.name}, {depth} bits.*Convert it"):

@@ -12,24 +12,24 @@ from layerdiff_core.composite import composite
 from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import change_layer, make_document
+from layerdiff_core.layers import Document, change_layer, make_document
 from layerdiff_core.trim import bake, trim
-from tests.documents import mixed_document, same
+from tests.documents import alter, mixed_document, same
 
-Trip = Callable[..., dict[str, Any]]
+Trip = Callable[..., Document]
 
 
-def through_psd(doc: dict[str, Any], folder: Path, **options: Any) -> dict[str, Any]:
+def through_psd(doc: Document, folder: Path, **options: Any) -> Document:
     write_psd(doc, folder / "trip.psd", {"prompt": "{}"}, **options)
     return read_psd(folder / "trip.psd")
 
 
-def through_ora(doc: dict[str, Any], folder: Path, **options: Any) -> dict[str, Any]:
+def through_ora(doc: Document, folder: Path, **options: Any) -> Document:
     write_ora(doc, folder / "trip.ora", {"prompt": "{}"}, **options)
     return read_ora(folder / "trip.ora")
 
 
-def through_png(doc: dict[str, Any], folder: Path, **options: Any) -> dict[str, Any]:
+def through_png(doc: Document, folder: Path, **options: Any) -> Document:
     write_png_folder(doc, folder / "trip", {"prompt": "{}"}, **options)
     return read_png_folder(folder / "trip" / INDEX)
 
@@ -61,18 +61,20 @@ def test_the_composite_is_the_same(trip: Trip, tmp_path: Path, linear: bool) -> 
 
 def test_a_trimmed_document_comes_back_trimmed(trip: Trip, tmp_path: Path) -> None:
     doc = mixed_document()
-    doc["layers"][2]["mask"][:, :5] = 1
-    doc["layers"][2]["mask"][:, :, -3:] = 1
-    doc["layers"][4]["mask"][:] = 1
+    coverage = doc.layers[2].coverage
+    coverage[:, :5] = 0
+    coverage[:, :, -3:] = 0
+    alter(doc, 2, coverage=coverage)
+    alter(doc, 4, coverage=torch.zeros_like(doc.layers[4].coverage))
     back = trip(doc, tmp_path, trim=True)
     same(trim(doc), back)
-    assert back["layers"][4]["image"].shape == (1, 1, 1, 3)
+    assert back.layers[4].image.shape == (1, 1, 1, 3)
 
 
 def test_turned_scaled_and_flipped_layers_come_back_as_they_look(trip: Trip, tmp_path: Path) -> None:
     doc = change_layer(mixed_document(modes=("normal",)), 1, scale=1.3, degrees=30)
-    doc["layers"][2] |= {"flip_h": True}
-    doc["layers"][4] |= {"x": 500, "rotation": 1.0}
+    alter(doc, 2, flip_h=True)
+    alter(doc, 4, x=500, rotation=1.0)
     back = trip(doc, tmp_path)
     same(bake(doc), back)
     for before, after in zip(composite(doc), composite(back)):
@@ -82,13 +84,13 @@ def test_turned_scaled_and_flipped_layers_come_back_as_they_look(trip: Trip, tmp
 def test_alpha_in_the_picture_and_a_small_mask_become_one_coverage(trip: Trip, tmp_path: Path) -> None:
     doc = mixed_document(2)
     image = torch.randint(0, 256, (1, 20, 24, 4)) / 255
-    doc["layers"][1] |= {"image": image, "mask": torch.full((1, 10, 12), 51 / 255), "w": 24, "h": 20}
+    alter(doc, 1, pixels=image, mask=torch.full((1, 10, 12), 51 / 255), w=24, h=20)
     same(doc, trip(doc, tmp_path))
 
 
 def test_what_no_file_can_hold_is_refused_before_a_file_is_there(trip: Trip, tmp_path: Path) -> None:
     doc = make_document(torch.rand(1, 4, 4, 3), torch.ones(1, 4, 4), ["cat"])
-    doc["layers"][0]["image"] = torch.full((1, 4, 4, 3), torch.nan)
+    alter(doc, 0, image=torch.full((1, 4, 4, 3), torch.nan))
     with pytest.raises(ValueError, match="'cat'.*not finite"):
         trip(doc, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -97,4 +99,4 @@ def test_what_no_file_can_hold_is_refused_before_a_file_is_there(trip: Trip, tmp
 @pytest.mark.parametrize("name", ["\0\1\x1b", "\ud800", "a\ufffe", " ", "\r\n"])
 def test_a_name_of_any_signs_can_be_written_and_read(trip: Trip, tmp_path: Path, name: str) -> None:
     doc = make_document(torch.rand(1, 4, 4, 3), torch.ones(1, 4, 4), [name])
-    assert len(trip(doc, tmp_path)["layers"][0]["name"]) > 0
+    assert len(trip(doc, tmp_path).layers[0].name) > 0

@@ -13,7 +13,6 @@ import pytest
 from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.files.ora import NEAREST, read_ora, write_ora
-from layerdiff_core.layers import layer_coverage, ordered
 from tests.documents import mixed_document, same
 from tests.external.programs import krita, rgba
 
@@ -35,15 +34,15 @@ def test_krita_sees_the_same_layers(tmp_path: Path) -> None:
     doc = mixed_document(16, modes=tuple(mode for mode in MODES if mode not in NEAREST))
     write_ora(doc, tmp_path / "a.ora", {})
     krita(tmp_path / "a.ora", tmp_path / "b.ora")
-    theirs = ordered(read_ora(tmp_path / "b.ora"))
+    theirs = read_ora(tmp_path / "b.ora").layers
     assert len(theirs) == 16
-    for its, ours in zip(theirs, ordered(doc)):
+    for its, ours in zip(theirs, doc.layers):
         for key in ("name", "x", "y", "w", "h", "visible", "blend_mode"):
-            assert its[key] == ours[key], key
-        assert its["opacity"] == pytest.approx(ours["opacity"], abs=1 / 255)
-        coverage = layer_coverage(ours)
-        assert np.abs(layer_coverage(its) - coverage).max() <= 1 / 255
-        assert np.abs(its["image"] - ours["image"])[coverage > 0].max() <= 1 / 255
+            assert getattr(its, key) == getattr(ours, key), key
+        assert its.opacity == pytest.approx(ours.opacity, abs=1 / 255)
+        coverage = ours.coverage
+        assert np.abs(its.coverage - coverage).max() <= 1 / 255
+        assert np.abs(its.image - ours.image)[coverage > 0].max() <= 1 / 255
 
 
 @pytest.fixture
@@ -59,14 +58,14 @@ def test_it_sees_the_same_layers(pyora: ModuleType, tmp_path: Path) -> None:
     doc = mixed_document(len(MODES))
     write_ora(doc, tmp_path / "a.ora", {})
     project = pyora.Project.load(str(tmp_path / "a.ora"))
-    assert project.dimensions == doc["canvas"]
+    assert project.dimensions == doc.canvas
     assert len(project.children) == len(MODES)
-    for its, ours in zip(reversed(project.children), ordered(doc)):
-        assert (its.name, its.opacity, its.visible) == (ours["name"], ours["opacity"], ours["visible"])
-        assert its.offsets == (ours["x"], ours["y"])
+    for its, ours in zip(reversed(project.children), doc.layers):
+        assert (its.name, its.opacity, its.visible) == (ours.name, ours.opacity, ours.visible)
+        assert its.offsets == (ours.x, ours.y)
         pixels = np.asarray(its.get_image_data(raw=True).convert("RGBA"))
-        assert np.array_equal(pixels[..., :3], (255 * ours["image"][0].numpy()).round())
-        assert np.array_equal(pixels[..., 3], (255 * layer_coverage(ours)[0].numpy()).round())
+        assert np.array_equal(pixels[..., :3], (255 * ours.image[0].numpy()).round())
+        assert np.array_equal(pixels[..., 3], (255 * ours.coverage[0].numpy()).round())
 
 
 @pytest.mark.parametrize("mode", sorted(set(MODES) - set(NEAREST) - FORMULAS_OF_ITS_OWN))

@@ -10,20 +10,20 @@ import torch
 from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.files.psd import read_psd, write_psd
-from layerdiff_core.layers import layer_coverage, ordered
-from tests.documents import mixed_document
+from layerdiff_core.layers import Document
+from tests.documents import alter, mixed_document
 from tests.external.programs import gimp, magick, rgba
 
 NORMAL = 28
 """GIMP's number for the mode normal as its files before 2.10 and PSD have it."""
 
 
-def written(doc: dict[str, Any], folder: Path, **options: Any) -> Path:
+def written(doc: Document, folder: Path, **options: Any) -> Path:
     write_psd(doc, folder / "x.psd", {"workflow": '{"nodes": ["<ü>"]}'}, **options)
     return folder / "x.psd"
 
 
-def further_than_2(seen: np.ndarray, doc: dict[str, Any], linear: bool = False) -> int:
+def further_than_2(seen: np.ndarray, doc: Document, linear: bool = False) -> int:
     """How many numbers of a picture lie further than 2/255 from our composite, colours where something is seen."""
     image, alpha = (255 * part[0].numpy() for part in composite(doc, linear))
     colours = np.abs(seen[..., :3] - image)[alpha >= 1]
@@ -35,14 +35,14 @@ def test_gimp_sees_the_same_layers_and_composes_the_same(tmp_path: Path, trim: b
     doc = mixed_document(modes=("normal",))
     layers, seen = gimp(written(doc, tmp_path, trim=trim))
     assert len(layers) == 8
-    for ours, its in zip(ordered(doc), layers):
-        assert its["name"].strip() == ours["name"].strip()
-        assert its["opacity"] == pytest.approx(100 * ours["opacity"], abs=0.2)
-        assert its["visible"] == ours["visible"]
-        assert (its["mask"] != -1) == (ours["mask"].max() > 0)
+    for ours, its in zip(doc.layers, layers):
+        assert its["name"].strip() == ours.name.strip()
+        assert its["opacity"] == pytest.approx(100 * ours.opacity, abs=0.2)
+        assert its["visible"] == ours.visible
+        assert (its["mask"] != -1) == (ours.coverage.min() < 1)
         assert its["mode"] == NORMAL
         if not trim:
-            assert [its[key] for key in ("x", "y", "width", "height")] == [ours[key] for key in "xywh"]
+            assert [its[key] for key in ("x", "y", "width", "height")] == [getattr(ours, key) for key in "xywh"]
     assert seen.shape == (33, 40, 4)
     assert further_than_2(seen, doc) == 0
 
@@ -57,16 +57,16 @@ def test_gimp_knows_all_blend_modes(tmp_path: Path) -> None:
 
 def test_imagemagick_sees_the_same_layers(tmp_path: Path) -> None:
     doc = mixed_document(modes=("normal",))
-    layers = ordered(doc)
+    layers = doc.layers
     found = magick(written(doc, tmp_path), "-format", "%wx%h%X%Y %[compose]\n", "info:").splitlines()
     merged, *others = found
     assert merged == "40x33+0+0 Over"
-    assert others == [f"{layer['w']}x{layer['h']}{layer['x']:+}{layer['y']:+} {'Over' if layer['visible'] else 'None'}"
+    assert others == [f"{layer.w}x{layer.h}{layer.x:+}{layer.y:+} {'Over' if layer.visible else 'None'}"
                       for layer in layers]  # fmt: skip
     assert magick(f"{tmp_path}/x.psd[2]", "-format", "%l", "info:") == "Katze im Regen"
     said = magick(tmp_path / "x.psd", "-verbose", "info:")
     opacities = [int(line.split()[1]) for line in said.splitlines() if "psd:layer.opacity:" in line]
-    assert opacities == [round(255 * layer["opacity"]) * 257 for layer in layers]
+    assert opacities == [round(255 * layer.opacity) * 257 for layer in layers]
     assert '{"nodes": ["<ü>"]}' in said.replace("\\u00fc", "ü").replace("\\", "")  # the workflow, in its metadata
 
 
@@ -76,7 +76,9 @@ def test_imagemagick_shows_our_composite_as_the_merged_picture(
     tmp_path: Path, modes: tuple[str, ...], linear: bool
 ) -> None:
     doc = mixed_document(8, modes=modes)
-    doc["layers"][0]["mask"][:, :9] = 0.5  # what is half there must not be mixed with white
+    coverage = doc.layers[0].coverage
+    coverage[:, :9] = 0.5  # what is half there must not be mixed with white
+    alter(doc, 0, coverage=coverage)
     magick(f"{written(doc, tmp_path, linear=linear)}[0]", tmp_path / "merged.png")
     assert further_than_2(rgba(tmp_path / "merged.png"), doc, linear) == 0
 
@@ -92,14 +94,14 @@ def test_what_gimp_saves_again_comes_back(tmp_path: Path) -> None:
     doc = mixed_document(modes=("normal", "multiply", "screen", "difference"))
     gimp(written(doc, tmp_path))
     back = read_psd(tmp_path / "x.psd.saved.psd")
-    assert tuple(back["canvas"]) == tuple(doc["canvas"])
-    for ours, its in zip(ordered(doc), ordered(back), strict=True):
-        assert its["name"].strip() == ours["name"].strip()[: len(its["name"].strip())]
+    assert back.canvas == doc.canvas
+    for ours, its in zip(doc.layers, back.layers, strict=True):
+        assert its.name.strip() == ours.name.strip()[: len(its.name.strip())]
         for field in ("x", "y", "w", "h", "visible", "blend_mode"):
-            assert its[field] == ours[field], field
-        assert its["opacity"] == pytest.approx(ours["opacity"], abs=0.005)
-        assert torch.equal((its["image"] * 255).round(), (ours["image"] * 255).round())
-        assert torch.equal((layer_coverage(its) * 255).round(), (layer_coverage(ours) * 255).round())
+            assert getattr(its, field) == getattr(ours, field), field
+        assert its.opacity == pytest.approx(ours.opacity, abs=0.005)
+        assert torch.equal((its.image * 255).round(), (ours.image * 255).round())
+        assert torch.equal((its.coverage * 255).round(), (ours.coverage * 255).round())
 
 
 @pytest.mark.parametrize("depth", ["8", "16"])
@@ -111,20 +113,20 @@ def test_what_imagemagick_writes_is_read(tmp_path: Path, colours: str, packing: 
     expected = [rgba(tmp_path / "one.png"), rgba(tmp_path / "two.png")]
     magick(tmp_path / "one.png", tmp_path / "one.png", tmp_path / "two.png", "-type", "TrueColorMatte", "-depth", depth,
            "-compress", packing, tmp_path / "x.psd")  # fmt: skip
-    layers = ordered(read_psd(tmp_path / "x.psd"))
+    layers = read_psd(tmp_path / "x.psd").layers
     for layer, pixels in zip(layers[-2:], expected, strict=True):
-        assert np.array_equal((layer["image"][0] * 255).round().numpy(), pixels[..., :3])
-        assert np.array_equal((layer_coverage(layer)[0] * 255).round().numpy(), pixels[..., 3])
-    assert (layers[-1]["x"], layers[-1]["y"]) == (5, 3)
+        assert np.array_equal((layer.image[0] * 255).round().numpy(), pixels[..., :3])
+        assert np.array_equal((layer.coverage[0] * 255).round().numpy(), pixels[..., 3])
+    assert (layers[-1].x, layers[-1].y) == (5, 3)
 
 
 @pytest.mark.parametrize("kind", ["TrueColor", "Grayscale"])
 def test_a_flat_file_of_imagemagick_is_one_layer(tmp_path: Path, kind: str) -> None:
     magick("-size", "31x17", "gradient:#333-#ddd", "-depth", "8", tmp_path / "one.png")
     magick(tmp_path / "one.png", "-type", kind, tmp_path / "x.psd")
-    layers = ordered(read_psd(tmp_path / "x.psd"))
-    assert np.array_equal((layers[0]["image"][0] * 255).round().numpy(), rgba(tmp_path / "one.png")[..., :3])
-    assert len(layers) == 1 and layers[0]["mask"].max() == 0
+    layers = read_psd(tmp_path / "x.psd").layers
+    assert np.array_equal((layers[0].image[0] * 255).round().numpy(), rgba(tmp_path / "one.png")[..., :3])
+    assert len(layers) == 1 and layers[0].coverage.min() == 1
 
 
 def test_a_cmyk_file_of_imagemagick_is_refused(tmp_path: Path) -> None:

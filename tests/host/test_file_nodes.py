@@ -13,7 +13,7 @@ from tests.documents import mixed_document
 
 @pytest.fixture
 def without_psd_tools(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = pack.nodes.files.ordered.__module__.removesuffix(".layers") + ".files"
+    files = pack.nodes.exchange.Document.__module__.removesuffix(".layers") + ".files"
     for name in [name for name in sys.modules if name.startswith(("psd_tools", f"{files}.psd"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules[files], "psd", raising=False)
@@ -27,14 +27,14 @@ def test_psd_says_what_to_install_and_the_others_go_on(
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
-    export = pack.nodes.files.LayerDiffExportLayers.PREPARE_CLASS_CLONE(
+    export = pack.nodes.exchange.LayerDiffExportLayers.PREPARE_CLASS_CLONE(
         {"hidden_inputs": {io.Hidden.prompt: None, io.Hidden.extra_pnginfo: None}}
     )
     with pytest.raises(ValueError, match=r"psd_tools.*pip install psd-tools"):
-        export.execute(mixed_document(), "x", "psd", False, "display")
+        export.execute(mixed_document().to_socket(), "x", "psd", False, "display")
     assert not list((tmp_path / "output").rglob("*.psd"))
     (tmp_path / "x.psd").write_bytes(b"")
     with pytest.raises(ValueError, match=r"pip install psd-tools"):
-        pack.nodes.files.LayerDiffImportLayers.execute("x.psd")
-    saved = export.execute(mixed_document(), "x", "ora", False, "display").ui["files"]
+        pack.nodes.exchange.LayerDiffImportLayers.execute("x.psd")
+    saved = export.execute(mixed_document().to_socket(), "x", "ora", False, "display").ui["files"]
     assert [file["filename"] for file in saved] == ["x_00001_.ora"]

@@ -32,7 +32,7 @@ def output(tmp_path, monkeypatch):
 
 
 def test_schemas(nodes):
-    for node in [*nodes.composite.NODES, *nodes.export.NODES]:
+    for node in [*nodes.composite.NODES, *nodes.save.NODES]:
         schema = node.GET_SCHEMA()
         assert schema.node_id.startswith("LayerDiff") and schema.description and schema.search_aliases
         assert all(entry.tooltip for entry in [*schema.inputs, *schema.outputs])
@@ -54,7 +54,7 @@ def test_set_and_composite(nodes, layers):
 
 
 def save(nodes, layers, prefix, prompt=None, extra=None):
-    node = nodes.export.LayerDiffSaveLayers
+    node = nodes.save.LayerDiffSaveLayers
     prepared = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.prompt: prompt, io.Hidden.extra_pnginfo: extra}})
     return prepared.execute(layers, prefix, "display")
 
@@ -95,7 +95,7 @@ def test_nothing_is_written_outside_the_output_folder(nodes, layers, output, pre
 
 
 def test_preview(nodes, layers, output):
-    node = nodes.export.LayerDiffPreviewLayers
+    node = nodes.save.LayerDiffPreviewLayers
     prepared = node.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
     result = prepared.execute(layers, "display")
     assert result.args[0] is layers and result.args[1].shape == (4, 16, 24, 3)
@@ -108,7 +108,7 @@ def test_a_wrong_document_is_explained(nodes, output):
     for call in (
         lambda: nodes.composite.LayerDiffCompositeLayers.execute(None, "display"),
         lambda: save(nodes, {"layers": []}, "x"),
-        lambda: nodes.export.LayerDiffPreviewLayers.execute({"layers": [{}]}, "display"),
+        lambda: nodes.save.LayerDiffPreviewLayers.execute({"layers": [{}]}, "display"),
     ):
         with pytest.raises(ValueError, match="LAYERS document"):
             call()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import nodes as host
 from layerdiff_core.autoencoder import Layers
 from layerdiff_core.composite import composite
+from layerdiff_core.layers import Document
 from tests import models
 
 STEPS = 3
@@ -141,7 +142,7 @@ def test_decode_layers(pack: ModuleType, text2layer: SimpleNamespace, plain: dic
     assert [layer["name"] for layer in document["layers"]] == ["sky", *(f"layer {n}" for n in range(1, count))]
     assert (coverage[::count] == 1).all() and coverage.min() < 0.9
     assert torch.equal(document["layers"][1]["image"], images[count + 1 : count + 2])
-    assert torch.equal(composite(document)[0], composites[1:])
+    assert torch.equal(composite(Document.from_socket(document))[0], composites[1:])
 
 
 def test_the_composite_is_the_papers_formula(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
@@ -235,7 +236,7 @@ class TestKeepLayers:
         pictures = torch.rand(count, 8, 8, 3, generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
         coverage = torch.rand(count, 8, 8, generator=generator).round().repeat_interleave(8, 1).repeat_interleave(8, 2)
         coverage[0] = 1
-        return pack.layerdiff_core.layers.make_document(pictures, coverage, [str(n) for n in range(count)])
+        return pack.layerdiff_core.layers.make_document(pictures, coverage, [str(n) for n in range(count)]).to_socket()
 
     def draw(self, pack: ModuleType, loaded: SimpleNamespace, keep: str | None, end: float = 1.0, scenes: int = 1) -> Tensor:
         model = loaded.model

@@ -1,17 +1,14 @@
-"""Nodes that show layers and write them to files."""
+"""Nodes that show layers and save them as pictures."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import folder_paths
-from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
 from ..layerdiff_core.export import layer_previews, save_layers
-from ..layerdiff_core.layers import canvas_size
-from .composite import LINEAR, colour_space_input
+from ..layerdiff_core.layers import Document
+from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
+from .inputs import LINEAR, colour_space_input
 
 
 class LayerDiffPreviewLayers(io.ComfyNode):
@@ -36,7 +33,7 @@ class LayerDiffPreviewLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], colour_space: str) -> io.NodeOutput:
-        previews = layer_previews(layers, colour_space == LINEAR)
+        previews = layer_previews(Document.from_socket(layers), colour_space == LINEAR)
         return io.NodeOutput(layers, previews, ui=ui.PreviewImage(previews, cls=cls))
 
 
@@ -67,29 +64,11 @@ class LayerDiffSaveLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], filename_prefix: str, colour_space: str) -> io.NodeOutput:
-        folder, stem, subfolder = output_place(filename_prefix, layers)
-        files = save_layers(layers, folder, stem, workflow_text(cls), colour_space == LINEAR)
+        document = Document.from_socket(layers)
+        folder, stem, subfolder = output_place(filename_prefix, document.canvas)
+        files = save_layers(document, folder, stem, workflow_text(cls), colour_space == LINEAR)
         results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in files]
         return io.NodeOutput(layers, ui=ui.SavedImages(results))
-
-
-def output_place(filename_prefix: str, layers: dict[str, Any]) -> tuple[Path, str, str]:
-    """Where files of these layers are saved by the host's rules: the folder, the start of their names with a counter that
-    is not taken yet, and the subfolder as the page asks for it. The host raises for a prefix that leads out."""
-    # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
-    prefix = filename_prefix.replace("%batch_num%", "0")
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), *canvas_size(layers)
-    )
-    return Path(folder), f"{name}_{counter:05}", subfolder
-
-
-def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
-    """Prompt and workflow of the running graph under the keys, and on the conditions, of the host's Save Image."""
-    if args.disable_metadata:
-        return {}
-    text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}
-    return text | {key: json.dumps(value) for key, value in (node.hidden.extra_pnginfo or {}).items()}
 
 
 NODES = [LayerDiffPreviewLayers, LayerDiffSaveLayers]

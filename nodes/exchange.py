@@ -12,11 +12,11 @@ from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.files.animation import write_animation
 from ..layerdiff_core.files.ora import read_ora, write_ora
 from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
-from ..layerdiff_core.layers import ordered
-from .composite import LINEAR, colour_space_input
-from .export import output_place, workflow_text
-from .host.panel import edits_input, panel_ui
+from ..layerdiff_core.layers import Document
+from .host.panel import panel_ui
+from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
+from .inputs import LINEAR, colour_space_input, edits_input
 
 ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
 READ_ENDINGS = (".psd", ".psb", ".ora")
@@ -58,11 +58,12 @@ class LayerDiffExportLayers(io.ComfyNode):
         cls, layers: dict[str, Any], filename_prefix: str, format: str, trim: bool, colour_space: str, edits: str = ""
     ) -> io.NodeOutput:
         linear = colour_space == LINEAR
-        edited, stale = apply_edits(layers, edits)
-        folder, stem, subfolder = output_place(filename_prefix, edited)
+        document = Document.from_socket(layers)
+        edited, stale = apply_edits(document, edits)
+        folder, stem, subfolder = output_place(filename_prefix, edited.canvas)
         path = folder / f"{stem}_{ENDINGS[format]}"
         _write(format, edited, path, workflow_text(cls), linear, trim)
-        shown = panel_ui(layers, stale, linear)
+        shown = panel_ui(document, stale, linear)
         if path.is_dir():
             inner = f"{subfolder}/{path.name}" if subfolder else path.name
             saved = [ui.SavedResult(file.name, inner, io.FolderType.output) for file in sorted(path.iterdir())]
@@ -71,7 +72,7 @@ class LayerDiffExportLayers(io.ComfyNode):
             saved = [ui.SavedResult(path.name, subfolder, io.FolderType.output)]
             if format == "animation":
                 shown |= {"images": saved, "animated": (True,)}
-        return io.NodeOutput(edited, ui=shown | {"files": saved})
+        return io.NodeOutput(edited.to_socket(), ui=shown | {"files": saved})
 
 
 class LayerDiffImportLayers(io.ComfyNode):
@@ -95,8 +96,8 @@ class LayerDiffImportLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        layers = _read(_path(file))
-        return io.NodeOutput(layers, len(ordered(layers)))
+        document = _read(_path(file))
+        return io.NodeOutput(document.to_socket(), len(document.layers))
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
@@ -125,18 +126,18 @@ def _readable_files() -> list[str]:
     return sorted(Path(file).as_posix() for file in files if _is_readable(Path(file)))
 
 
-def _write(format: str, doc: dict[str, Any], path: Path, text: dict[str, str], linear: bool, trim: bool) -> None:
+def _write(format: str, document: Document, path: Path, text: dict[str, str], linear: bool, trim: bool) -> None:
     if format == "psd":
-        _psd().write_psd(doc, path, text, linear, trim)
+        _psd().write_psd(document, path, text, linear, trim)
     elif format == "ora":
-        write_ora(doc, path, text, linear, trim)
+        write_ora(document, path, text, linear, trim)
     elif format == "png folder":
-        write_png_folder(doc, path, text, linear, trim)
+        write_png_folder(document, path, text, linear, trim)
     else:
-        write_animation(doc, path, text, linear)
+        write_animation(document, path, text, linear)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Document:
     if path.name == INDEX:
         return read_png_folder(path)
     return read_ora(path) if path.suffix.lower() == ".ora" else _psd().read_psd(path)

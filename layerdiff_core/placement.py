@@ -1,0 +1,85 @@
+"""Layers laid on the canvas: moved, scaled, turned and flipped."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .edges import bleed_colours
+from .layers import Document, Layer
+
+
+class Placed(NamedTuple):
+    """The part of a layer that lies on the canvas: colours [1,h,w,3], coverage [1,h,w] (opacity not applied)."""
+
+    image: Tensor
+    coverage: Tensor
+    left: int
+    top: int
+
+
+def place(layer: Layer, canvas: tuple[int, int]) -> Placed | None:
+    """Put a layer on the canvas by its x, y, w, h, rotation and flips.
+
+    canvas: width, height. Returns the part that lies on the canvas, None if there is none. Colours are straight and
+    are interpolated bilinearly together with the coverage, so that hidden colours never show; a smaller displayed size
+    averages. The border is smooth when rotated and exact when not: an enlarged layer still fills its box.
+    """
+    left, top, right, bottom = layer.bounds
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, canvas[0]), min(bottom, canvas[1])
+    if left >= right or top >= bottom:
+        return None
+    image, coverage = layer.image, layer.coverage
+    width, height = layer.w, layer.h
+    if layer.is_upright:
+        rows, columns = slice(top - layer.y, bottom - layer.y), slice(left - layer.x, right - layer.x)
+        return Placed(image[:, rows, columns], coverage[:, rows, columns], left, top)
+    rgba = torch.cat([image * coverage[..., None], coverage[..., None]], dim=-1).float().movedim(-1, 1)
+    if height < rgba.shape[2] or width < rgba.shape[3]:
+        size = (min(height, rgba.shape[2]), min(width, rgba.shape[3]))
+        rgba = F.interpolate(rgba, size=size, mode="bilinear", antialias=True)
+    # Where is each pixel of the canvas in the layer? u, v: from the layer's centre, in canvas pixels, along its sides.
+    down = torch.arange(top, bottom, device=image.device)[:, None] + 0.5 - layer.y - height / 2
+    across = torch.arange(left, right, device=image.device) + 0.5 - layer.x - width / 2
+    cos, sin = math.cos(layer.rotation), math.sin(layer.rotation)
+    u, v = across * cos + down * sin, down * cos - across * sin
+    border = (width / 2 - u.abs() + 0.5).clamp(0, 1) * (height / 2 - v.abs() + 0.5).clamp(0, 1)
+    grid = torch.stack([u * (-2 if layer.flip_h else 2) / width, v * (-2 if layer.flip_v else 2) / height], -1)
+    rgba = F.grid_sample(rgba, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+    straight = rgba[:, :3] / rgba[:, 3:].clamp_min(1e-6)
+    return Placed(straight.movedim(1, -1), rgba[:, 3] * border, left, top)
+
+
+def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
+    """A layer as pixels of the canvas: an upright, plain one.
+
+    canvas: width, height. The layer itself where it is that already, also its parts beyond the canvas; else a new one:
+    alpha of the picture in its coverage, and of what is scaled, turned or flipped what place shows. None if that is
+    nothing.
+    """
+    if layer.is_upright:
+        return layer if layer.is_plain else layer.with_pixels(layer.image, layer.coverage)
+    placed = place(layer, canvas)
+    if placed is None:
+        return None
+    height, width = placed.coverage.shape[1:]
+    return layer.with_pixels(placed.image, placed.coverage, x=placed.left, y=placed.top, w=width, h=height, rotation=0.0,
+                             flip_h=False, flip_v=False)  # fmt: skip
+
+
+def layer_pixels(document: Document) -> tuple[Tensor, Tensor]:
+    """All layers of a document, bottom first, on the canvas; opacity is left out.
+
+    Returns pictures [K,H,W,3], their colours carried on beyond the layer's edge, and coverage [K,H,W], 0..1.
+    """
+    width, height = document.canvas
+    pictures, coverages = torch.zeros(len(document.layers), height, width, 3), torch.zeros(len(document.layers), height, width)
+    for layer, picture, coverage in zip(document.layers, pictures, coverages):
+        placed = place(layer, (width, height))
+        if placed is not None:
+            rows = slice(placed.top, placed.top + placed.coverage.shape[1])
+            columns = slice(placed.left, placed.left + placed.coverage.shape[2])
+            picture[rows, columns], coverage[rows, columns] = placed.image[0], placed.coverage[0]
+    return bleed_colours(pictures.movedim(-1, 1), coverages[:, None]).movedim(1, -1), coverages

@@ -1,0 +1,30 @@
+"""Where the host wants files saved, and what it writes into them."""
+
+import json
+from pathlib import Path
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.latest import io
+
+
+def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
+    """Where files of this width and height are saved by the host's rules.
+
+    Returns the folder, the start of their names with a counter that is not taken yet, and the subfolder as the page asks
+    for it. The host raises for a prefix that leads out.
+    """
+    # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
+    prefix = filename_prefix.replace("%batch_num%", "0")
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), *canvas
+    )
+    return Path(folder), f"{name}_{counter:05}", subfolder
+
+
+def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
+    """Prompt and workflow of the running graph under the keys, and on the conditions, of the host's Save Image."""
+    if args.disable_metadata:
+        return {}
+    text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}
+    return text | {key: json.dumps(value) for key, value in (node.hidden.extra_pnginfo or {}).items()}

@@ -81,5 +81,5 @@ def model_and_vae(pack: ModuleType) -> tuple[Any, Any]:
     header = pack.layerdiff_core.checkpoint.Header("layerdiff", "complete", described, LAYERS, "", "", "")
     autoencoder = networks.autoencoder(described)
     networks.initialise(autoencoder)
-    return (loading.build_model("benchmark", header, layered_network(pack).state_dict()),
-            loading.build_vae("benchmark", described, autoencoder.state_dict()))
+    parts = {"unet": layered_network(pack).state_dict(), "vae": autoencoder.state_dict()}
+    return loading.build_model("benchmark", header, parts), loading.build_vae("benchmark", header, parts)

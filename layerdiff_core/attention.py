@@ -55,9 +55,11 @@ class InterLayerAttention(nn.Module):
         """
         h = self.norm(x).unflatten(0, (-1, len(index))) + self.index(index)[:, None]
         q, k, v = self.to_qkv(h).unflatten(-1, (3, self.heads, -1)).unbind(3)
+        # Scaled first and summed in float32: in half precision the products of a wide head overflow.
+        q = q * q.shape[-1] ** -0.5
         # Sequences of 2 to 8 tokens and a huge batch: products broadcast over the layers beat the fused kernels.
-        weight = torch.stack([(q * key).sum(-1, keepdim=True) for key in k.split(1, dim=1)])
-        weight = (weight * q.shape[-1] ** -0.5).softmax(0)
+        weight = torch.stack([(q * key).sum(-1, keepdim=True, dtype=torch.float32) for key in k.split(1, dim=1)])
+        weight = weight.softmax(0).to(v.dtype)
         values = v.split(1, dim=1)
         out = weight[0] * values[0]
         for share, value in zip(weight[1:], values[1:]):

@@ -1,7 +1,7 @@
 """The pack's file format: one safetensors file whose metadata says what it is. Read with safetensors alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,11 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
     return header
 
 
-def read_tensors(path: Path, header: Header) -> dict[str, dict[str, Tensor]]:
-    """Read a file's tensors, part by part: {"unet": {key: tensor}, ...}. ValueError for a part that does not belong."""
+def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
+    """Read a file's tensors, part by part: {"unet": {key: tensor}, ...}; of `wanted` parts alone where that is given.
+
+    ValueError for a part that does not belong.
+    """
     parts: dict[str, dict[str, Tensor]] = {prefix[:-1]: {} for prefix in PARTS[header.family, header.kind]}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - a handle, not a dict
@@ -84,8 +87,17 @@ def read_tensors(path: Path, header: Header) -> dict[str, dict[str, Tensor]]:
             if part not in parts:
                 raise ValueError(f"{path.name} holds {name!r}, which does not belong into a {header.family} file of the "
                                  f"kind {header.kind!r}. It was not written by this pack: use another file.")
-            parts[part][key] = file.get_tensor(name)
+            if wanted is None or part in wanted:
+                parts[part][key] = file.get_tensor(name)
     return parts
+
+
+def full_embedding(rows: Tensor, token_ids: Tensor, vocabulary_size: int) -> Tensor:
+    """Spread a file's word vectors over a whole vocabulary: rows [V + 1, dim], of which row 0 stands for every word that is
+    not known and row i + 1 for token_ids[i] -> [vocabulary_size, dim]."""
+    full = rows[0].expand(vocabulary_size, -1).clone()
+    full[token_ids.long()] = rows[1:]
+    return full
 
 
 def check_tensors(name: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> None:

@@ -35,15 +35,17 @@ def bleed_colours(image: Tensor, coverage: Tensor) -> Tensor:
     with distance. A layer without any coverage comes back unchanged. Source: ours; push-pull interpolation over an
     image pyramid, since it is cheap on any device and has no radius beyond which colours end.
     """
+    # In half precision the smallest weights would be 0.
+    kind, image, coverage = image.dtype, image.float(), coverage.float()
     around = F.max_pool2d(coverage, 2 * EDGE_RADIUS + 1, stride=1, padding=EDGE_RADIUS)
     share = coverage / around.clamp_min(EMPTY)
     weight = ((share - EDGE_START) / (EDGE_END - EDGE_START)).clamp(0, 1) ** 8
     empty = coverage.amax(dim=(2, 3), keepdim=True) < EMPTY
-    return push_pull(image, torch.where(empty, torch.ones_like(weight), weight))
+    return push_pull(image, torch.where(empty, torch.ones_like(weight), weight)).to(kind)
 
 
 def push_pull(image: Tensor, weight: Tensor) -> Tensor:
-    """Fill a picture from where it is trusted: [N,3,H,W] by weight [N,1,H,W], 0..1, by push-pull interpolation."""
+    """Fill a picture from where it is trusted: [N,3,H,W] by weight [N,1,H,W], 0..1, float32, by push-pull interpolation."""
     height, width = image.shape[-2:]
     if height == 1 and width == 1:
         return image

@@ -1,5 +1,7 @@
 """Layered latents: their sizes, and which layers a sampling may change."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,23 @@ def check_count(layers: int, scenes: int) -> None:
                          "latent. Ask for fewer scenes at once.")
 
 
+def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = None) -> None:
+    """ValueError unless `count` latents are whole scenes of `layers`, the layers of a scene together and bottom first.
+
+    index: which rows of a batch they were taken from, where that is known; all alike says nothing.
+    """
+    if not isinstance(layers, int) or layers < 1 or count % layers:
+        raise ValueError(f"The latent holds {count} layers, not a whole number of scenes of {layers} layers. Connect the number "
+                         "of layers that the latent was made with, and take whole scenes out of a batch.")
+    for start in range(0, len(index or ()), layers):
+        rows = list(index or ())[start : start + layers]
+        first = rows[0] - rows[0] % layers
+        if len(set(rows)) > 1 and rows != list(range(first, first + layers)):
+            raise ValueError(f"The latents {', '.join(map(str, rows))} of a batch are together here, and its scenes have "
+                             f"{layers} layers each. Take whole scenes out of a batch: a batch_index and a length that "
+                             f"{layers} divides.")
+
+
 def parse_layer_numbers(text: str, layers: int) -> list[int]:
     """Read layer numbers such as "1, 3" or "0-2". ValueError for what is no number or no layer of the latent."""
     chosen: set[int] = set()
@@ -41,9 +60,7 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
 
 def free_mask(chosen: list[int], layers: int, count: int, height: int, width: int) -> Tensor:
     """A noise mask [count, 1, height, width], 1 for the chosen layers of every scene and 0 for those that stay."""
-    if count % layers:
-        raise ValueError(f"The latent holds {count} layers, not a whole number of scenes of {layers}. Connect the number "
-                         "of layers that the latent was made with.")
+    check_whole_scenes(count, layers)
     mask = torch.zeros(count // layers, layers, 1, height, width)
     mask[:, chosen] = 1.0
     return mask.flatten(0, 1)

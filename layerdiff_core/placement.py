@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .edges import bleed_colours
-from .latents import padded
 from .layers import Document, Layer
 
 
@@ -70,15 +69,13 @@ def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
                              flip_h=False, flip_v=False)  # fmt: skip
 
 
-def layer_pixels(document: Document, multiple: int) -> tuple[Tensor, Tensor]:
+def layer_pixels(document: Document) -> tuple[Tensor, Tensor]:
     """All layers of a document, bottom first, on the canvas; opacity is left out.
 
-    multiple: to whole multiples of so many pixels the canvas is enlarged, to the right and below. Returns pictures
-    [K,H,W,3], their colours carried on beyond the layer's edge, and coverage [K,H,W], 0..1.
+    Returns pictures [K,H,W,3], their colours carried on beyond the layer's edge, and coverage [K,H,W], 0..1.
     """
     width, height = document.canvas
-    high, wide = padded(height, multiple), padded(width, multiple)
-    pictures, coverages = torch.zeros(len(document.layers), high, wide, 3), torch.zeros(len(document.layers), high, wide)
+    pictures, coverages = torch.zeros(len(document.layers), height, width, 3), torch.zeros(len(document.layers), height, width)
     for layer, picture, coverage in zip(document.layers, pictures, coverages):
         placed = place(layer, (width, height))
         if placed is not None:

@@ -10,8 +10,8 @@ from ..layerdiff_core.edges import bleed_colours, soft_threshold
 from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.latents import free_mask
 from ..layerdiff_core.layers import make_document
+from .host.codecs import codec_for
 from .host.panel import panel_ui
-from .host.text2layer import check_family, decode_stack, foregrounds_of
 from .host.types import LAYERS
 from .inputs import edits_input
 
@@ -54,17 +54,11 @@ class LayerDiffDecodeLayers(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
                 scene: int, edits: str = "") -> io.NodeOutput:
-        latent = samples["samples"]
-        check_family(samples, vae)
-        stacked = foregrounds_of(vae) > 0
-        layers = foregrounds_of(vae) + 1 if stacked else samples.get("layers", len(latent))
-        check_latent(latent, layers, vae)
-        count = len(latent) if stacked else len(latent) // layers
+        picture, mask, layers = codec_for(vae).decode(samples, len(named_lines(names)))
+        count = len(picture) // layers
         if scene >= count:
             raise ValueError(f"There is no scene {scene}: the latent has {count}, 0 to {count - 1}.")
-        picture, mask = decode_stack(vae, latent) if stacked else (vae.decode(half) for half in latent.chunk(2, dim=1))
-        high, wide = samples.get("size", picture.shape[1:3])
-        picture, coverage = picture[:, :high, :wide, :3], soft_threshold(mask[:, :high, :wide, :3], centre, softness)
+        coverage = soft_threshold(mask, centre, softness)
         # The background lies under everything: what its mask says is noise.
         coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
         picture = bleed_colours(picture.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
@@ -78,22 +72,14 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         return io.NodeOutput([document.to_socket() for document, _ in edited.values()], picture, coverage, composites, ui=shown)
 
 
-def check_latent(latent: torch.Tensor, layers: int, vae: Any) -> None:
-    """ValueError for a latent that is not layered, of another model, or broken."""
-    channels = vae.latent_channels * (1 if foregrounds_of(vae) else 2)
-    if latent.ndim != 4 or latent.shape[1] != channels:
-        raise ValueError(f"This latent has the shape {list(latent.shape)}, and a layered one for this VAE has {channels} "
-                         "channels. Connect the output of a sampler that ran on a layered model.")
-    if not foregrounds_of(vae) and len(latent) % layers:
-        raise ValueError(f"The latent holds {len(latent)} layers, not a whole number of scenes of {layers} layers.")
-    if not torch.isfinite(latent).all():
-        raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "
-                         "scales, or start the host with --force-fp32 if it happens again.")
+def named_lines(names: str) -> list[str]:
+    """The names in a text, one a line."""
+    return [line.strip() for line in names.splitlines() if line.strip()]
 
 
 def layer_names(names: str, layers: int) -> list[str]:
     """Names from the text, one a line; numbers for those that are not named."""
-    lines = [line.strip() for line in names.splitlines() if line.strip()][:layers]
+    lines = named_lines(names)[:layers]
     return lines + ["background" if number == 0 else f"layer {number}" for number in range(len(lines), layers)]
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..layerdiff_core.autoencoder import Layers
 from ..layerdiff_core.keep import BACKGROUND, FOREGROUNDS
 from ..layerdiff_core.layers import Document
 from ..layerdiff_core.placement import layer_pixels
@@ -41,8 +40,9 @@ class LayerDiffKeepLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, layers: dict[str, Any], keep: str, start: float, end: float) -> io.NodeOutput:
-        count = stacked(model, vae).foregrounds
-        picture, mask = layer_pixels(Document.from_socket(layers), 8 * vae.spacial_compression_encode())
+        codec = stacked(model, vae)
+        count = codec.foregrounds
+        picture, mask = layer_pixels(Document.from_socket(layers))
         if keep == BACKGROUND:
             picture, mask = picture[:1].expand(count + 1, -1, -1, -1), mask[:1].expand(count + 1, -1, -1)
         elif len(picture) == count:
@@ -50,8 +50,7 @@ class LayerDiffKeepLayers(io.ComfyNode):
         elif len(picture) != count + 1:
             raise ValueError(f"There are {len(picture)} layers to keep foregrounds of, and this model draws {count} in front of "
                              f"a background. Give {count} layers, or {count + 1} with the background at the bottom.")
-        known = Layers(picture[None, 1:].movedim(-1, 2), picture[:1].movedim(-1, 1), mask[None, 1:, None])
-        return io.NodeOutput(keep_layers(model, vae, known, keep, start, end))
+        return io.NodeOutput(keep_layers(model, codec, codec.stack(picture, mask), keep, start, end))
 
 
 NODES = [LayerDiffKeepLayers]

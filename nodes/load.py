@@ -4,12 +4,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..layerdiff_core import checkpoint
-from .host import folders, loading, text2layer
+from .host import adapters, folders, loading
 from .host.types import ENHANCER
 
 STARTER = "layerdiff_starter.safetensors"
-LOADERS: dict[str, Any] = {"layerdiff": loading.load_complete, "text2layer": text2layer.load_complete}
 
 
 class LayerDiffLoadModel(io.ComfyNode):
@@ -39,9 +37,7 @@ class LayerDiffLoadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        path = folders.model_path(model_name)
-        header = checkpoint.read_header(path, kind="complete")
-        return io.NodeOutput(*LOADERS[header.family](path, header))
+        return io.NodeOutput(*loading.load_complete(folders.model_path(model_name)))
 
 
 class LayerDiffApplyAdapter(io.ComfyNode):
@@ -68,7 +64,7 @@ class LayerDiffApplyAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, adapter_name: str) -> io.NodeOutput:
-        return io.NodeOutput(*loading.apply_adapter(model, folders.model_path(adapter_name)))
+        return io.NodeOutput(*adapters.apply_adapter(model, folders.model_path(adapter_name)))
 
 
 NODES = [LayerDiffLoadModel, LayerDiffApplyAdapter]

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..layerdiff_core.enhancer import PromptEnhancer
 from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
 from .host.model import LAYERS_KEY
@@ -20,6 +21,12 @@ def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
         raise ValueError("The CLIP is empty: the checkpoint holds no text encoder. Load it with Load CLIP.")
     tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
     return tokens, options
+
+
+def enriched(enhancer: PromptEnhancer, tokens: torch.Tensor, overall: torch.Tensor, strength: float) -> torch.Tensor:
+    """Layer prompts [K, T, dim] that the enhancer took through the global prompt [1, G, dim], back where they came from:
+    with --gpu-only ComfyUI leaves them on the GPU, and the enhancer is on the CPU."""
+    return enhancer(tokens.float().cpu(), overall.float().cpu(), strength).to(tokens.device)
 
 
 class LayerDiffEncodePrompts(io.ComfyNode):
@@ -66,7 +73,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             if enhancer.dim != tokens.shape[-1]:
                 raise ValueError(f"The enhancer is for prompts of width {enhancer.dim}, and this CLIP gives "
                                  f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
-            tokens = enhancer(tokens.float(), overall.float(), enhancer_strength)
+            tokens = enriched(enhancer, tokens, overall, enhancer_strength)
         negative_tokens, negative_options = encode(clip, negative_prompt)
         options = {**encoded[0][1], LAYERS_KEY: len(layers)}
         return io.NodeOutput([[tokens, options]], [[negative_tokens, {**negative_options, LAYERS_KEY: len(layers)}]],

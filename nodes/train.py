@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..layerdiff_core import checkpoint
 from .host import folders
-from .host.loading import new_adapter
+from .host.adapters import new_adapter
 
 
 class LayerDiffCreateAdapter(io.ComfyNode):
@@ -33,7 +33,7 @@ class LayerDiffCreateAdapter(io.ComfyNode):
         path = folders.new_model_path(name)
         if path.exists():
             raise ValueError(f"{path.name} exists already and is not overwritten. Choose another name.")
-        header, tensors = new_adapter(model, 12, model.model.model_config.unet_config["context_dim"], seed)
+        header, tensors = new_adapter(model, seed)
         checkpoint.write(path, header, tensors)
         return io.NodeOutput(path.name)
 

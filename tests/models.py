@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from layerdiff_core import checkpoint
 from layerdiff_core.training import text2layer
 from layerdiff_core.training.starter import ARCHITECTURE
+from tests.memory_modes import eager, types_of
 
 WORDS = "a an the and with fox balloon red blue meadow green sky at sunset on left right ,"
 WIDTH, CONTEXT, CHANNELS = 32, 64, 8
@@ -122,24 +123,30 @@ def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
     })
 
 
-def sd15(width: int, context: int, seed: int = 0) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL of the host's SD 1.5 class, of random weights in float32."""
-    config = sd15_config(width, context)
-    config.set_inference_dtype(torch.float32, None)
-    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
-    with torch.random.fork_rng():
+def sd15(width: int, context: int, seed: int = 0, mode: str = "plain",
+         disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of ComfyUI's SD 1.5 class, of random weights, loaded as ComfyUI's loader does it in this mode."""
+    dtype, manual_cast = types_of(mode)
+    with eager(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        randomise(model.diffusion_model)
-    return comfy.model_patcher.CoreModelPatcher(model.requires_grad_(False), load_device=torch.device("cpu"),
-                                                offload_device=torch.device("cpu"))
+        network = UNetModel(**sd15_config(width, context).unet_config, dtype=dtype, operations=comfy.ops.disable_weight_init)
+        randomise(network)
+    config = sd15_config(width, context)
+    config.set_inference_dtype(dtype, manual_cast)
+    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    model.load_model_weights(network.state_dict(), assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (sd15, (width, context, seed, mode))
+    return patcher
 
 
 def control_net(unet: dict[str, Any], channels: int, seed: int = 0) -> comfy.controlnet.ControlNet:
     """A control model of the host's class, of random weights, for a UNet of these arguments over one picture."""
     facts = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
-    model = ControlNet(**{**facts, "in_channels": channels}, hint_channels=3, dtype=torch.float32,
-                       operations=comfy.ops.disable_weight_init)
-    with torch.random.fork_rng():
+    with eager(), torch.random.fork_rng():
+        model = ControlNet(**{**facts, "in_channels": channels}, hint_channels=3, dtype=torch.float32,
+                           operations=comfy.ops.disable_weight_init)
         torch.manual_seed(seed)
         randomise(model)
     return comfy.controlnet.ControlNet(model.eval().requires_grad_(False), load_device=torch.device("cpu"))

@@ -32,18 +32,19 @@ class StackedStudio:
     """The pack's own nodes, as a graph would call them, over several scenes at once."""
 
     def __init__(self, pack: ModuleType, model_name: str, **changes: Any):
-        nodes, self.family = pack.nodes, pack.nodes.host.text2layer
+        nodes, codecs = pack.nodes, pack.nodes.host.codecs
         self.prompts, self.empty = nodes.prompts, nodes.latents.LayerDiffEmptyLatent
         self.sample, self.decode = nodes.sample.LayerDiffSMGKSampler, nodes.decode.LayerDiffDecodeLayers
         self.settings = {**defaults(self.sample), **SETTINGS, **changes}
         self.model, self.clip, self.vae, _ = nodes.load.LayerDiffLoadModel.execute(model_name).args
-        if not self.family.foregrounds_of(self.vae):
+        self.codec = codecs.codec_for(self.vae)
+        if not isinstance(self.codec, codecs.StackCodec):
             raise ValueError(f"{model_name} is not of the Text2Layer family. Evaluate it without --family.")
 
     @property
     def layers(self) -> int:
         """Layers of a scene, the background included."""
-        return self.family.foregrounds_of(self.vae) + 1
+        return self.codec.foregrounds + 1
 
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
@@ -57,15 +58,14 @@ class StackedStudio:
                                       **{**self.settings, "seed": seed}).args[0]
         _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
                                                                    "vae": self.vae}).args
-        high, wide = pictures.shape[1:3]
-        own = self.family.decode_stack(self.vae, sampled["samples"])[0][:, :high, :wide]
+        own = self.codec.decode(sampled).pictures
         return Drawn(self.layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))
 
     @torch.inference_mode()
     def reconstruct(self, layers: Layers) -> tuple[Layers, torch.Tensor]:
         """Layers and composed image as the VAE gives them back, in 0..1."""
         latent = self.vae.encode(layers.stack().movedim(1, -1))
-        return unstack(self.family.decode_heads(self.vae, latent))
+        return unstack(self.codec.heads(latent))
 
 
 def reconstruction(studio: StackedStudio, renderer: Renderer, count: int, seed: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from types import ModuleType
 from . import setup
 
 HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server", "node_helpers", "comfy.sd",
-                "comfy.samplers", "comfy.controlnet", "comfy.utils", "comfy_api.latest",
+                "comfy.samplers", "comfy.controlnet", "comfy.utils", "comfy_api.latest", "comfy_api.torch_helpers",
                 "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_sag")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 LENGTH = 48
 """Tokens of a prompt; captions have 43 at most. CLIP's 77 would be mostly padding to compute. Longer prompts come in pieces."""
@@ -44,10 +43,3 @@ class Vocabulary:
 def split_words(prompt: str) -> list[str]:
     """Words, numbers and punctuation, each alone."""
     return re.findall(r"[a-z]+|\d|[^\sa-z\d]+", prompt.lower())
-
-
-def full_embedding(rows: Tensor, token_ids: Tensor, vocabulary_size: int) -> Tensor:
-    """Spread the starter's rows [V, dim] over CLIP's whole vocabulary: [vocabulary_size, dim], unknown tokens row 0."""
-    full = rows[UNKNOWN].expand(vocabulary_size, -1).clone()
-    full[token_ids.long()] = rows[1:]
-    return full

@@ -1,4 +1,4 @@
-"""Guidance by masks and by given layers, as patches of the host's sampling."""
+"""Guidance by masks and by given layers, as patches of ComfyUI's sampling."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,15 @@ from torch import Tensor
 from ...layerdiff_core import guidance
 from ...layerdiff_core.autoencoder import Layers
 from ...layerdiff_core.keep import keep_known
+from .codecs import StackCodec, codec_for
 from .latent import StackedLatent
 from .model import LAYERS_KEY, layered
-from .text2layer import foregrounds_of
 
 
 def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
     """The latents of a black and of a white mask, as the model sees them: two vectors [C]."""
     single = layered(model).latent_format.single
-    if foregrounds_of(vae):
+    if isinstance(codec_for(vae), StackCodec):
         raise ValueError("The VAE is of a Text2Layer model, and the MODEL is a LayerDiff one. Connect the VAE of the same model.")
     side = 8 * vae.spacial_compression_encode()
     ends = []
@@ -72,7 +72,8 @@ def layered_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
 
 def stacked_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
     """Blurs a Text2Layer latent where any foreground is, by the projection to the masks that its file holds."""
-    latent = stacked(model, vae)
+    stacked(model, vae)
+    latent = model.model.latent_format
 
     def degrade(x0: Tensor, conds: list[dict[str, Any]]) -> Tensor:
         region = guidance.union_of_masks(x0, latent.mask_factors, latent.mask_bias)
@@ -81,13 +82,15 @@ def stacked_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
     return degrade
 
 
-def keep_layers(model: Any, vae: Any, known: Layers, keep: str, start: float, end: float) -> Any:
+def keep_layers(model: Any, codec: StackCodec, known: Layers, keep: str, start: float, end: float) -> Any:
     """A copy of a Text2Layer MODEL that draws the other layers to given ones.
 
-    known: layers of one scene, 0..1, padded to what the VAE encodes, of which `keep` ("background" or "foregrounds") are
-    kept in every scene that is drawn. start and end as in `self_mask_guidance`. A decode and two encodes more a step.
+    codec: of the MODEL's VAE. known: layers of one scene, 0..1, filled up to what it encodes, of which `keep` ("background"
+    or "foregrounds") are kept in every scene that is drawn. start and end as in `self_mask_guidance`. A decode and two
+    encodes more a step.
     """
-    latent, network = stacked(model, vae), vae.first_stage_model
+    vae, latent = codec.vae, model.model.latent_format
+    network = vae.first_stage_model
     steers = steering_range(model, start, end)
     size = known.background.shape[-2:]
 
@@ -99,7 +102,7 @@ def keep_layers(model: Any, vae: Any, known: Layers, keep: str, start: float, en
 
     def steer(args: dict[str, Any]) -> Tensor:
         x0 = args["denoised"]
-        drawn = tuple(side * vae.spacial_compression_encode() for side in x0.shape[-2:])
+        drawn = tuple(side * codec.ratio for side in x0.shape[-2:])
         if drawn != tuple(size):
             raise ValueError(f"The layers to keep fill {size[1]} x {size[0]} pixels, rounded up as the model needs it, and the "
                              f"latent is for {drawn[1]} x {drawn[0]}. Give Empty Layered Latent the size of their canvas.")
@@ -127,14 +130,14 @@ def latent_of(model: Any) -> StackedLatent | None:
     return latent if isinstance(latent, StackedLatent) else None
 
 
-def stacked(model: Any, vae: Any) -> StackedLatent:
-    """The latent format of a Text2Layer MODEL. ValueError for another MODEL, and for a VAE that is not of the same model."""
-    latent = latent_of(model)
+def stacked(model: Any, vae: Any) -> StackCodec:
+    """The codec of a Text2Layer VAE, beside its MODEL. ValueError for another MODEL, and for a VAE of another model."""
+    latent, codec = latent_of(model), codec_for(vae)
     if latent is None:
         raise ValueError("This MODEL is not of the Text2Layer family. Load one with Load Layered Model; with a LayerDiff model "
                          "use Free Layers to keep some of them.")
-    channels = vae.latent_channels if foregrounds_of(vae) else 0
-    if (foregrounds_of(vae), channels) != (latent.foregrounds, latent.latent_channels):
+    wanted = (latent.foregrounds, latent.latent_channels)
+    if not isinstance(codec, StackCodec) or (codec.foregrounds, vae.latent_channels) != wanted:
         raise ValueError(f"The VAE does not belong to this Text2Layer MODEL, which needs one of {latent.latent_channels} "
                          f"channels for {latent.foregrounds} in front of a background. Connect the VAE of the same model.")
-    return latent
+    return codec

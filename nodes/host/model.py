@@ -1,6 +1,5 @@
-"""A layered model as an ordinary MODEL of the host: its classes, and the one wrapper that layers need."""
+"""A layered model as an ordinary MODEL of ComfyUI: its class, and the one wrapper that layers need."""
 
-import copy
 import logging
 from typing import Any
 
@@ -15,26 +14,17 @@ import torch
 from torch import Tensor
 
 from .control import PictureControl
-from .latent import LayeredLatent
 from .unet import LayerCollaborativeUNet
 
 LAYERS_KEY = "layers"
-
-
-class LayeredSD15(comfy.supported_models.SD15):
-    """The host's SD 1.5 model, over layers."""
-
-    unet_extra_config: dict = {}
-
-    def __init__(self, unet_config: dict, latent: comfy.latent_formats.LatentFormat):
-        super().__init__(unet_config)
-        self.latent_format = LayeredLatent(latent)
+WRAPPER_KEY = "layerdiff"
 
 
 class LayeredModel(comfy.model_base.BaseModel):
-    """The host's model with the layer-collaborative UNet. `layers_trained`: 0 where nothing was trained."""
+    """ComfyUI's model with the layer-collaborative UNet. `layers_trained`: 0 where nothing was trained."""
 
-    def __init__(self, config: LayeredSD15, model_type: comfy.model_base.ModelType, layers_trained: int, device: Any):
+    def __init__(self, config: comfy.supported_models.SD15, model_type: comfy.model_base.ModelType, layers_trained: int,
+                 device: Any):
         super().__init__(config, model_type, device=device, unet_model=LayerCollaborativeUNet)
         self.layers_trained = layers_trained
 
@@ -44,21 +34,49 @@ class LayeredModel(comfy.model_base.BaseModel):
         return out
 
 
-def make_config(unet_config: dict, latent: comfy.latent_formats.LatentFormat, dtype: Any, manual_cast: Any) -> LayeredSD15:
-    """The configuration from the UNet's arguments for one picture; layers have twice the channels."""
-    channels = 2 * latent.latent_channels
-    config = LayeredSD15({**unet_config, "in_channels": channels, "out_channels": channels}, latent)
-    config.set_inference_dtype(dtype, manual_cast)
-    return config
+def sd15_config(unet_config: dict, latent: comfy.latent_formats.LatentFormat) -> comfy.supported_models.SD15:
+    """ComfyUI's configuration of an SD 1.5 model with a UNet of these arguments, over latents of this format."""
+    config = comfy.supported_models.SD15(unet_config)
+    # SD 1.5 would set its own number of attention heads.
+    config.unet_config = unet_config
+    return over_latents(config, latent)
 
 
-def patcher_for(model: LayeredModel) -> comfy.model_patcher.ModelPatcher:
-    """The MODEL socket's object, with the wrapper that readies conditioning for layers."""
-    patcher = comfy.model_patcher.CoreModelPatcher(
-        model, load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device())
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "layerdiff", sample_layers)
+def over_latents(config: comfy.supported_models.SD15, latent: comfy.latent_formats.LatentFormat) -> Any:
+    """A copy of a model's configuration, all else as it is, for latents of another format."""
+    changed = type(config)(config.unet_config)
+    vars(changed).update(vars(config))
+    channels = latent.latent_channels
+    changed.unet_config = {**config.unet_config, "in_channels": channels, "out_channels": channels}
+    changed.latent_format = latent
+    return changed
+
+
+def patcher_for(model: comfy.model_base.BaseModel, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The MODEL socket's object; disable_dynamic: without DynamicVRAM even where ComfyUI has it on."""
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    return kind(model, load_device=comfy.model_management.get_torch_device(),
+                offload_device=comfy.model_management.unet_offload_device())
+
+
+def ready_layers(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Put the wrapper on a MODEL that readies conditioning for layers."""
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, sample_layers)
     return patcher
+
+
+def load_weights(patcher: comfy.model_patcher.ModelPatcher, weights: dict[str, Tensor]) -> None:
+    """Give a MODEL's UNet all its weights.
+
+    A dynamic patcher takes them as they are, without a copy, and casts them on the way to the GPU. For every other one
+    they are copied in the model's own type: ComfyUI's lazy layers would keep the type of the file. RuntimeError where a
+    key is missing or left over.
+    """
+    network, dynamic = patcher.model.diffusion_model, patcher.is_dynamic()
+    if not dynamic:
+        wanted = network.dtype
+        weights = {key: value.to(wanted) if value.is_floating_point() else value for key, value in weights.items()}
+    network.load_state_dict(weights, assign=dynamic)
 
 
 def layered(patcher: Any) -> LayeredModel:
@@ -70,19 +88,26 @@ def layered(patcher: Any) -> LayeredModel:
     return model
 
 
-def layers_of(conds: dict[str, list[dict]]) -> int:
-    """The number of layers that the conditioning of a sampling speaks of; 1 where it says nothing. ValueError where
-    parts of it disagree."""
+def layers_of(conds: dict[str, list[dict]], count: int) -> int:
+    """The number of layers that the conditioning of a sampling of `count` latents speaks of.
+
+    Prompts that say nothing of layers are for one layer. ValueError where parts of the conditioning disagree, and where
+    plain prompts meet several latents: they would be drawn as unrelated pictures.
+    """
     counts = {cond[LAYERS_KEY] for group in conds.values() for cond in group if LAYERS_KEY in cond}
     if len(counts) > 1:
         raise ValueError(f"Conditionings for {' and '.join(map(str, sorted(counts)))} layers meet in one sampling. Give "
                          "all of them the same number of layers.")
+    if not counts and count > 1:
+        raise ValueError(f"The prompts are plain ones, for a single layer, and the latent holds {count}, which would become "
+                         f"{count} unrelated pictures. Encode the prompts with Encode Layer Prompts, one a layer, or put "
+                         "Stack Layer Conditioning after CLIP Text Encode.")
     return counts.pop() if counts else 1
 
 
 def sample_layers(executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor,
                   denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
-    """Runs around the host's sampling: readies conditioning for layers, and hands back what the noise mask keeps."""
+    """Runs around ComfyUI's sampling: readies conditioning for layers, and hands back what the noise mask keeps."""
     ready_conditioning(executor.class_obj, noise)
     drawn = executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None or sigmas[-1] > 0:
@@ -95,7 +120,7 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
     """Checks that prompts and latent have the same layers, tells conditioning that came from other nodes (a plain
     negative prompt) their number, and hands controls the picture channels alone."""
     model = guider.model_patcher.model
-    layers = layers_of(guider.conds)
+    layers = layers_of(guider.conds, noise.shape[0])
     if noise.shape[0] % layers:
         raise ValueError(f"The prompts are for {layers} layers, and the latent holds {noise.shape[0]}, which is not a "
                          "whole number of such scenes. Connect the same number of layers to Empty Layered Latent.")
@@ -103,6 +128,7 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
         raise ValueError(f"The latent has {noise.shape[1]} channels, and this layered MODEL needs "
                          f"{model.latent_format.latent_channels}: picture and mask of each layer. Connect Empty Layered "
                          "Latent or Encode Layers, with the VAE of the same model.")
+    check_windows(guider.model_options, noise.shape[0], layers)
     if model.layers_trained == 0:
         logging.warning("LayerDiff: this adapter is untrained; the layers will not know of each other and have no masks.")
     elif layers > model.layers_trained:
@@ -123,13 +149,10 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
                 cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels))
 
 
-def copy_patches(source: comfy.model_patcher.ModelPatcher, target: comfy.model_patcher.ModelPatcher) -> None:
-    """Carry LoRA patches and model options (attention patches, guidance functions) from one MODEL to another."""
-    wrappers = target.wrappers
-    target.model_options = copy.deepcopy(source.model_options)
-    target.wrappers = {kind: {**source.wrappers.get(kind, {}), **wrappers.get(kind, {})}
-                       for kind in source.wrappers.keys() | wrappers.keys()}
-    for key, patches in source.patches.items():
-        for strength, patch, strength_model, offset, function in patches:
-            where = (key, offset, function) if function else (key, offset) if offset else key
-            target.add_patches({where: patch}, strength, strength_model)
+def check_windows(options: dict[str, Any], count: int, layers: int) -> None:
+    """ValueError for context windows that would cut a batch of `count` latents apart: a scene's layers belong together."""
+    handler = options.get("context_handler")
+    if handler is not None and handler.dim == 0 and handler.context_length < count:
+        raise ValueError(f"Context windows of {handler.context_length} would cut this batch of {count} apart, and the {layers} "
+                         "layers of a scene are drawn together. Take the context windows off the MODEL, or draw fewer scenes "
+                         "at once.")

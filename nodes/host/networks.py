@@ -1,5 +1,6 @@
-"""Plain networks of the host's classes, made from a file's architecture, for training and for loading alike."""
+"""The networks of a file's architecture, of ComfyUI's classes: the one place that builds them, for loading and training."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.ops
@@ -10,10 +11,76 @@ from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from ...layerdiff_core.autoencoder import CompositionAutoencoder
+from ...layerdiff_core.autoencoder import COUNTER, CompositionAutoencoder
+from ...layerdiff_core.checkpoint import check_tensors
 from .unet import LayerCollaborativeUNet
 
-PLAIN = comfy.ops.disable_weight_init
+
+class PLAIN(comfy.ops.disable_weight_init):
+    """ComfyUI's layers without casting, whose weights are there as soon as the layer is.
+
+    With DynamicVRAM ComfyUI's own Linear and Embedding have no weights until a file is loaded, so they have no shapes to
+    check and nothing to train; it builds a subclass that brings its own `_load_from_state_dict` at once.
+    """
+
+    class Linear(comfy.ops.disable_weight_init.Linear):
+        def _load_from_state_dict(self, *args: Any) -> None:
+            super()._load_from_state_dict(*args)
+
+    class Embedding(comfy.ops.disable_weight_init.Embedding):
+        def _load_from_state_dict(self, *args: Any) -> None:
+            super()._load_from_state_dict(*args)
+
+
+SPARE = 100
+"""Weights by which a network may exceed twice those of its file before it is given up: some parts are built and exchanged."""
+
+
+def reference(make: Callable[[], nn.Module], held: int) -> nn.Module:
+    """A network without weights, on the meta device: it takes no memory, however large a file says that it is.
+
+    make: builds it. held: how many weights the file holds. ValueError for an architecture that asks for far more, as soon as
+    it does, before a million blocks are built.
+    """
+    count = 0
+
+    def count_weights(module: nn.Module, name: str, weight: Tensor | None) -> None:
+        nonlocal count
+        count += weight is not None
+        if count > 2 * held + SPARE:
+            raise ValueError(f"The architecture asks for far more than the {held} weights that the file holds. The file is "
+                             "damaged or was made for another model: use another file or save it again.")
+
+    watch = nn.modules.module.register_module_parameter_registration_hook(count_weights)
+    try:
+        with torch.device("meta"):
+            return make()
+    finally:
+        watch.remove()
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Keys and shapes of the weights that a file holds of a network: all but the counters of batch norms."""
+    return {key: value.shape for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
+
+
+def check_weights(what: str, make: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> nn.Module:
+    """Compare a file's weights with a network before it takes any memory. Returns its reference, on the meta device.
+
+    what: of which file and part the weights are. ValueError names what is missing, left over or of another shape.
+    """
+    network = reference(make, len(weights))
+    check_tensors(what, weights, shapes(network))
+    return network
+
+
+def build(what: str, make: Callable[[], nn.Module], weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Any:
+    """A network with a file's weights, checked, on the CPU in one type, ready to predict. ValueError as `check_weights`."""
+    network = check_weights(what, make, weights)
+    counters = {key: torch.zeros((), dtype=torch.long) for key in network.state_dict() if key.endswith(COUNTER)}
+    # A copy, so that the file is let go of.
+    network.load_state_dict({key: value.to(dtype, copy=True) for key, value in weights.items()} | counters, assign=True)
+    return network.train(False).requires_grad_(False)
 
 
 def unet(architecture: dict, dtype: torch.dtype = torch.float32, device: Any = None,
@@ -69,13 +136,19 @@ class TrainableCLIPLayer(CLIPLayer):
         return x + self.mlp(self.layer_norm2(x))
 
 
-def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
-    """The host's CLIP text model with embeddings for the starter's own rows only, freshly initialised."""
+def text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
+    """ComfyUI's CLIP text model with embeddings for the starter's own rows only; its weights are not initialised."""
     config = architecture["text"]
     model = CLIPTextModel(config, torch.float32, None, PLAIN)
     del model.text_projection
+    model.text_model.embeddings.token_embedding = PLAIN.Embedding(vocabulary, config["hidden_size"])
+    return model
+
+
+def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
+    """The same, freshly initialised, with layers that can be trained."""
+    config, model = architecture["text"], text_model(architecture, vocabulary)
     text = model.text_model
-    text.embeddings.token_embedding = PLAIN.Embedding(vocabulary, config["hidden_size"])
     text.encoder.layers = nn.ModuleList(
         TrainableCLIPLayer(config["hidden_size"], config["num_attention_heads"], config["intermediate_size"],
                            config["hidden_act"], torch.float32, None, PLAIN)

@@ -1,4 +1,4 @@
-"""The layer-collaborative UNet, grown out of the host's SD 1.5 UNet."""
+"""The layer-collaborative UNet, grown out of ComfyUI's SD 1.5 UNet."""
 
 from typing import Any
 
@@ -10,16 +10,21 @@ from torch import Tensor, nn
 from ...layerdiff_core.attention import InterLayerAttention, index_features
 
 
-class LayerCollaborativeBlock(BasicTransformerBlock):
-    """Self-attention in the layer, text-guided intra-layer attention, feed-forward: the host's; then inter-layer attention.
+def added_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """The type of what LayerDiff adds to a UNet of a type: the same, but 16 bits beside a base of 8, since it is small."""
+    return torch.float16 if dtype is not None and dtype.itemsize == 1 else dtype
 
-    LayerDiff, section 3. Inter-layer attention comes last, so that the host's own block runs untouched.
+
+class LayerCollaborativeBlock(BasicTransformerBlock):
+    """Self-attention in the layer, text-guided intra-layer attention, feed-forward: ComfyUI's; then inter-layer attention.
+
+    LayerDiff, section 3. Inter-layer attention comes last, so that ComfyUI's own block runs untouched.
     """
 
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int, dtype: Any = None, device: Any = None,
                  operations: Any = None):
         super().__init__(dim, heads, head_dim, context_dim=context_dim, dtype=dtype, device=device, operations=operations)
-        self.inter_layer = InterLayerAttention(dim, heads, operations=operations, dtype=dtype, device=device)
+        self.inter_layer = InterLayerAttention(dim, heads, operations=operations, dtype=added_dtype(dtype), device=device)
 
     def forward(self, x: Tensor, context: Tensor | None = None, transformer_options: dict = {}) -> Tensor:  # noqa: B006
         x = super().forward(x, context=context, transformer_options=transformer_options)
@@ -27,7 +32,7 @@ class LayerCollaborativeBlock(BasicTransformerBlock):
 
 
 class LayeredHead(nn.Sequential):
-    """The host's output head (norm, SiLU, convolution) with a second convolution for the mask channels beside it."""
+    """ComfyUI's output head (norm, SiLU, convolution) with a second convolution for the mask channels beside it."""
 
     def __init__(self, head: nn.Sequential, mask: nn.Module):
         super().__init__(*head)
@@ -40,9 +45,9 @@ class LayeredHead(nn.Sequential):
 
 
 class LayerCollaborativeUNet(UNetModel):
-    """The host's UNet over layers: a picture latent and a mask latent each, [scenes * layers, 2C, h, w].
+    """ComfyUI's UNet over layers: a picture latent and a mask latent each, [scenes * layers, 2C, h, w].
 
-    The host's own weights keep their names and shapes, so that checkpoints and LoRA files fit; what LayerDiff adds
+    ComfyUI's own weights keep their names and shapes, so that checkpoints and LoRA files fit; what LayerDiff adds
     stands beside them: `mask_in`, `out.mask` (the papers' widened first and last convolution, written as a second
     convolution each) and `inter_layer` in every transformer block.
     """
@@ -52,14 +57,13 @@ class LayerCollaborativeUNet(UNetModel):
         channels = in_channels // 2
         super().__init__(in_channels=channels, out_channels=channels, context_dim=context_dim, dtype=dtype,
                          device=device, operations=operations, **config)
-        kwargs = {"dtype": dtype, "device": device}
-        width = self.model_channels
-        self.mask_in = operations.conv_nd(2, channels, width, 3, padding=1, **kwargs)
-        self.out: LayeredHead = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **kwargs))
+        width, added = self.model_channels, {"dtype": added_dtype(dtype), "device": device}
+        self.mask_in = operations.conv_nd(2, channels, width, 3, padding=1, **added)
+        self.out: LayeredHead = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **added))
         for transformer in [m for m in self.modules() if isinstance(m, SpatialTransformer)]:
             transformer.transformer_blocks = nn.ModuleList(
-                LayerCollaborativeBlock(b.n_heads * b.d_head, b.n_heads, b.d_head, context_dim, operations=operations,
-                                        **kwargs)
+                LayerCollaborativeBlock(b.n_heads * b.d_head, b.n_heads, b.d_head, context_dim, dtype=dtype, device=device,
+                                        operations=operations)
                 for b in transformer.transformer_blocks
             )
 
@@ -72,9 +76,17 @@ class LayerCollaborativeUNet(UNetModel):
             if isinstance(module, InterLayerAttention):
                 module.reset_parameters()
 
-    def forward(self, x: Tensor, timesteps: Any = None, context: Any = None, y: Any = None, control: Any = None,
-                transformer_options: dict = {},  # noqa: B006
-                layers: int = 1, **kwargs: Any) -> Tensor:
+    def _forward(self, x: Tensor, timesteps: Any = None, context: Any = None, y: Any = None, control: Any = None,
+                 transformer_options: dict = {},  # noqa: B006
+                 layers: int = 1, **kwargs: Any) -> Tensor:
+        """What ComfyUI's `forward` runs inside the wrappers round the diffusion model, which so see all channels.
+
+        ValueError where the latents are not whole scenes.
+        """
+        if len(x) % layers:
+            raise ValueError(f"{len(x)} latents reached the UNet at once, which is not a whole number of scenes of {layers} "
+                             "layers: something between the MODEL and the sampler cuts the batch apart, and the layers of a "
+                             "scene are drawn together. Take it off, or draw fewer scenes at once.")
         picture, mask = x.chunk(2, dim=1)
         mask_features = self.mask_in(mask)
 
@@ -85,7 +97,7 @@ class LayerCollaborativeUNet(UNetModel):
         patches["input_block_patch"] = [add_mask_features, *patches.get("input_block_patch", [])]
         index = index_features(layers, x.device, x.dtype)
         options = {**transformer_options, "patches": patches, "layer_index": index}
-        return super().forward(picture, timesteps, context, y, control, options, **kwargs)
+        return super()._forward(picture, timesteps, context, y, control, options, **kwargs)
 
 
 def is_added(key: str) -> bool:

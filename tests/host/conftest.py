@@ -1,5 +1,6 @@
 """A folder of models of random weights, known to the host, and what the loader node makes of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests import models
+from tests.memory_modes import MODES, memory_mode
 
 STARTER = "random_starter.safetensors"
 STACKED = "random_text2layer.safetensors"
@@ -22,15 +24,22 @@ def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.fixture(scope="session", params=MODES)
+def memory(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How ComfyUI keeps models; every test that uses one runs in each mode."""
+    with memory_mode(request.param):
+        yield request.param
+
+
 @pytest.fixture(scope="session")
-def starter(pack: ModuleType, model_folder: Path) -> SimpleNamespace:
+def starter(pack: ModuleType, model_folder: Path, memory: str) -> SimpleNamespace:
     """A complete model of random weights, through the loader node: model, clip, vae, enhancer."""
     models.write_starter(pack, model_folder / STARTER)
     return load(pack, STARTER)
 
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one foreground", "two foregrounds"])
-def text2layer(pack: ModuleType, model_folder: Path, request: pytest.FixtureRequest) -> SimpleNamespace:
+def text2layer(pack: ModuleType, model_folder: Path, memory: str, request: pytest.FixtureRequest) -> SimpleNamespace:
     """A complete Text2Layer model of random weights for so many foregrounds, through the same loader node."""
     models.write_text2layer(pack, model_folder / f"{request.param}_{STACKED}", request.param)
     loaded = load(pack, f"{request.param}_{STACKED}")

@@ -22,15 +22,15 @@ TRUE_WIDTH, TRUE_CONTEXT = 320, 768
 
 
 @pytest.fixture(scope="module")
-def base() -> Any:
+def base(memory: str) -> Any:
     """SD 1.5 in structure, a fifth as wide, of random weights."""
-    return models.sd15(WIDTH, CONTEXT)
+    return models.sd15(WIDTH, CONTEXT, mode=memory)
 
 
 @pytest.fixture(scope="module")
-def fresh(pack: ModuleType, base: Any, model_folder: Path) -> str:
+def fresh(pack: ModuleType, base: Any, model_folder: Path, memory: str) -> str:
     """The file name of a fresh adapter for it."""
-    return pack.nodes.train.LayerDiffCreateAdapter.execute(base, "fresh", 3).args[0]
+    return pack.nodes.train.LayerDiffCreateAdapter.execute(base, f"fresh_{memory}", 3).args[0]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_layers_are_independent_until_a_training_step(layered: Any) -> None:
     inter_layer = [weight for name, weight in layered.model.diffusion_model.named_parameters() if ".inter_layer." in name]
     for weight in inter_layer:
         weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(inter_layer, lr=1e-2)
+    optimizer = torch.optim.AdamW(inter_layer, lr=1e-2, eps=1e-4)  # the usual 1e-8 is 0 in float16
     x, context = inputs(3, CONTEXT)
     loss = (predict(layered, x, context, 3) - torch.randn(3, 8, 8, 8)).square().mean()
     loss.backward()
@@ -127,7 +127,8 @@ def test_the_base_is_left_as_it_was(base: Any, layered: Any) -> None:
         assert torch.equal(before, predict(base, x[:, :4], context))
     theirs, ours = base.model.diffusion_model.state_dict(), layered.model.diffusion_model.state_dict()
     key = "middle_block.1.transformer_blocks.0.attn1.to_q.weight"
-    assert theirs[key].data_ptr() == ours[key].data_ptr(), "the base's weights are copied instead of shared"
+    # DynamicVRAM leaves weights where they are; otherwise ComfyUI moves them, and shared ones would hold the GPU's memory.
+    assert (theirs[key].data_ptr() == ours[key].data_ptr()) == base.is_dynamic()
     assert base.wrappers == {} and not base.patches
 
 
@@ -180,11 +181,12 @@ def test_the_enhancer_of_a_fresh_one_changes_nothing(pack, base, fresh) -> None:
 
 
 class TestCreate:
-    def test_the_same_seed_gives_the_same_file(self, pack, base, fresh, model_folder) -> None:
+    def test_the_same_seed_gives_the_same_file(self, pack, base, fresh, model_folder, request) -> None:
         create = pack.nodes.train.LayerDiffCreateAdapter.execute
         torch.manual_seed(5)
         state = torch.random.get_rng_state()
         same, other = (create(base, name, seed).args[0] for name, seed in (("same", 3), ("other", 4)))
+        request.addfinalizer(lambda: [(model_folder / name).unlink() for name in (same, other)])
         assert torch.equal(state, torch.random.get_rng_state()), "the host's random numbers are disturbed"
         first, again, third = (load_file(model_folder / name) for name in (fresh, same, other))
         assert first.keys() == again.keys() and all(torch.equal(first[key], again[key]) for key in first)
@@ -195,8 +197,8 @@ class TestCreate:
 
     def test_an_existing_file_stays(self, pack, base, fresh, model_folder) -> None:
         before = (model_folder / fresh).read_bytes()
-        with pytest.raises(ValueError, match="fresh.safetensors exists already"):
-            pack.nodes.train.LayerDiffCreateAdapter.execute(base, "fresh", 9)
+        with pytest.raises(ValueError, match=f"{fresh} exists already"):
+            pack.nodes.train.LayerDiffCreateAdapter.execute(base, fresh, 9)
         assert (model_folder / fresh).read_bytes() == before
 
     @pytest.mark.parametrize("name", [
@@ -235,7 +237,7 @@ class TestRefused:
                 pack.nodes.train.LayerDiffCreateAdapter.execute(model, "never", 0)
 
     def test_another_width(self, pack, fresh) -> None:
-        with pytest.raises(ValueError, match="fresh.safetensors on this MODEL does not fit.*of another shape"):
+        with pytest.raises(ValueError, match="on this MODEL does not fit.*of another shape"):
             self.apply(pack, models.sd15(32, CONTEXT), fresh)
 
     def test_another_kind_or_family(self, pack, base, fresh, starter, model_folder) -> None:

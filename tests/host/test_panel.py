@@ -87,7 +87,10 @@ class Vae:
     """Stands for a VAE of one channel that shows its latent in grey, eight times as large."""
 
     latent_channels = 1
-    first_stage_model = None
+    first_stage_model = torch.nn.Identity()
+
+    def spacial_compression_encode(self) -> int:
+        return 8
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return latent.repeat_interleave(8, 2).repeat_interleave(8, 3).movedim(1, -1).expand(-1, -1, -1, 3)

@@ -286,17 +286,17 @@ class TestSelfMaskGuidance:
 
 
 def test_sizes_are_padded_and_cropped_back(pack, starter, prompts) -> None:
-    latent = empty(pack, starter, size=(72, 104))
-    assert latent["samples"].shape == (3, 2 * models.CHANNELS, 16, 16)
+    latent = empty(pack, starter, size=(70, 101))
+    assert latent["samples"].shape == (3, 2 * models.CHANNELS, 13, 9), "the VAE's 8 pixels are all that sizes are rounded up to"
     drawn = {**latent, "samples": ksampler(starter.model, prompts, latent)}
     (document,), images, coverage, composite = pack.nodes.decode.LayerDiffDecodeLayers.execute(
         drawn, starter.vae, "sky\nballoon", 0.5, 0.4, 0).args
-    assert document["canvas"] == (72, 104) and images.shape == (3, 104, 72, 3) and coverage.shape == (3, 104, 72)
-    assert composite.shape == (1, 104, 72, 3)
+    assert document["canvas"] == (70, 101) and images.shape == (3, 101, 70, 3) and coverage.shape == (3, 101, 70)
+    assert composite.shape == (1, 101, 70, 3)
     assert [layer["name"] for layer in document["layers"]] == ["sky", "balloon", "layer 2"]
     assert (coverage[0] == 1).all() and coverage.min() >= 0 and coverage.max() <= 1
     again, count = pack.nodes.latents.LayerDiffEncodeLayers.execute(document, starter.vae).args
-    assert count == 3 and again["samples"].shape == (3, 2 * models.CHANNELS, 16, 16) and again["size"] == (104, 72)
+    assert count == 3 and again["samples"].shape == (3, 2 * models.CHANNELS, 13, 9) and again["size"] == (101, 70)
 
 
 def test_the_hosts_vae_nodes(starter) -> None:

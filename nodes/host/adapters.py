@@ -1,0 +1,166 @@
+"""Adapters: what LayerDiff adds to an SD 1.5 MODEL, put on one, and made afresh for one."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import comfy.lora
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models
+import torch
+from comfy.quant_ops import QuantizedTensor
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
+from torch import Tensor
+
+from ...layerdiff_core import checkpoint
+from ...layerdiff_core.enhancer import PromptEnhancer
+from . import networks
+from .latent import LayeredLatent, StackedLatent
+from .loading import build_enhancer, damage_explained
+from .model import LayeredModel, over_latents, ready_layers
+from .unet import LayerCollaborativeUNet, added_dtype, is_added
+
+UNET = "diffusion_model."
+HEADS = 12
+"""Of a fresh adapter's prompt enhancer: those of CLIP-L, whose tokens it reads."""
+
+
+def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
+    """Put an adapter on an SD 1.5 MODEL. Returns the layered MODEL and its enhancer.
+
+    All that is on the MODEL goes along: LoRAs, object patches, hooks, wrappers, options. With DynamicVRAM the base's
+    weights are shared; without, they are copied, so that ComfyUI can move either model without the other. ValueError for
+    a MODEL that is not SD 1.5 or whose widths are not the adapter's, and for what cannot go along.
+    """
+    header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
+    parts = checkpoint.read_tensors(path, header)
+    check_base(base)
+    check_weights(path, base, parts["unet"])
+    patcher = on_base(base, header, parts["unet"])
+    if base.cached_patcher_init is not None:
+        patcher.cached_patcher_init = (reload_layered, (base.cached_patcher_init, path))
+    if parts["lora"]:
+        add_low_rank(patcher, path.name, parts["lora"])
+    with damage_explained(path.name):
+        return patcher, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
+
+
+def reload_layered(base_init: tuple, path: Path, disable_dynamic: bool = False) -> Any:
+    """The layered MODEL once more, on a base that its own loader makes once more: what ComfyUI calls for a second GPU,
+    Torch Compile and LoRA hooks. Patches are not on it: ComfyUI brings those of the MODEL that it copies."""
+    factory, arguments, *place = base_init
+    base = factory(*arguments, disable_dynamic=disable_dynamic)
+    for index in place:
+        base = base[index]
+    header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
+    return on_base(base, header, checkpoint.read_tensors(path, header, ("unet",))["unet"])
+
+
+def check_base(base: Any) -> None:
+    """ValueError for a MODEL on which no adapter can go: another family, or with something on it that belongs behind."""
+    model = base.model
+    if type(model) is not comfy.model_base.BaseModel or not isinstance(model.model_config, comfy.supported_models.SD15) \
+            or isinstance(model.latent_format, StackedLatent) or model.model_config.unet_config["in_channels"] != 4:
+        raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, and this one is {type(model).__name__} of "
+                         f"{type(model.model_config).__name__} (an inpainting model, another family, or already "
+                         "layered). Load an SD 1.5 checkpoint.")
+    swapped = [name for name in base.object_patches if name == "diffusion_model" or name.startswith(UNET)]
+    if swapped:
+        raise ValueError(f"A node before this one exchanged parts of the MODEL's UNet ({', '.join(swapped[:3])}), which the "
+                         "adapter has to build upon. Put that node after Apply LayerDiff Adapter.")
+    if base.get_additional_models_with_key("multigpu"):
+        raise ValueError("The MODEL was already spread over several GPUs, without the adapter. Put MultiGPU CFG Split after "
+                         "Apply LayerDiff Adapter.")
+
+
+def layered_config(base: Any) -> comfy.supported_models.SD15:
+    """The configuration of an SD 1.5 MODEL, over layers: its types, quantization and sampling settings stay."""
+    return over_latents(base.model.model_config, LayeredLatent(base.model.latent_format))
+
+
+def reference_unet(base: Any) -> LayerCollaborativeUNet:
+    """The layered UNet that fits an SD 1.5 MODEL, without weights."""
+    with torch.device("meta"):
+        return LayerCollaborativeUNet(**{**layered_config(base).unet_config, "dtype": torch.float32}, operations=networks.PLAIN)
+
+
+def check_weights(path: Path, base: Any, weights: dict[str, Tensor]) -> None:
+    """ValueError unless an adapter's weights are those that LayerDiff adds to this MODEL."""
+    wanted = {key: shape for key, shape in networks.shapes(reference_unet(base)).items() if is_added(key)}
+    checkpoint.check_tensors(f"{path.name} on this MODEL", weights, wanted)
+
+
+def on_base(base: Any, header: checkpoint.Header, added: dict[str, Tensor]) -> Any:
+    """A layered MODEL of an SD 1.5 MODEL's weights and those of an adapter, with all that is on the former."""
+    model = LayeredModel(layered_config(base), base.model.model_type, header.layers,
+                         comfy.model_management.unet_offload_device())
+    added_type = added_dtype(model.get_dtype())
+    weights = base_weights(base) | {key: value.to(added_type) for key, value in added.items()}
+    model.diffusion_model.load_state_dict(weights, assign=True)
+    patcher = base.clone(model_override=(model.requires_grad_(False), ({}, {}, {}, set())))
+    patcher.size = 0  # to be measured anew
+    patcher.clone_base_uuid = uuid.uuid4()
+    # What ComfyUI did to the base's own weights up to now was not done to these.
+    patcher.hook_backup, patcher.cached_hook_patches, patcher.current_hooks, patcher.is_injected = {}, {}, None, False
+    patcher.cached_patcher_init = None
+    compile_options = patcher.model_options.get(TORCH_COMPILE_KWARGS)
+    if compile_options is not None:  # what is compiled there is the base's UNet
+        set_torch_compile_wrapper(patcher, **compile_options)
+    return ready_layers(patcher)
+
+
+def base_weights(base: Any) -> dict[str, Tensor]:
+    """An SD 1.5 MODEL's own weights, without patches, by their keys in the UNet.
+
+    With DynamicVRAM they stay where they are while the model is used, so they are handed on as they are. Without, ComfyUI
+    moves them: shared, they would hold the GPU's memory after it took the base for unloaded, so they are copied.
+    """
+    weights = base.model_state_dict(UNET)
+    for key, backup in base.backup.items():
+        weights |= pieces(key, backup.weight)
+    for key, (weight, _) in base.hook_backup.items():
+        weights |= pieces(key, weight)
+    if not base.is_dynamic():
+        device = comfy.model_management.unet_offload_device()
+        weights = {key: weight.to(device, copy=True) for key, weight in weights.items()}
+    return {key.removeprefix(UNET): weight for key, weight in weights.items() if key.startswith(UNET)}
+
+
+def pieces(key: str, weight: Tensor) -> dict[str, Tensor]:
+    """A weight as it stands in a state dict: a quantized one in several parts."""
+    return weight.state_dict(key) if isinstance(weight, QuantizedTensor) else {key: weight}
+
+
+def add_low_rank(patcher: Any, name: str, tensors: dict[str, Tensor]) -> None:
+    """Put an adapter's low-rank change of the base on the MODEL. ValueError for weights that it does not have."""
+    keys = comfy.lora.model_lora_keys_unet(patcher.model, {})
+    strange = [key for key in tensors
+               if key.rpartition(".lora_")[0] not in keys and key.removesuffix(".alpha") not in keys]
+    if strange:
+        raise ValueError(f"{name} changes weights that this MODEL does not have: {', '.join(strange[:5])}. The file "
+                         "is damaged or was made for another model: use another one.")
+    patcher.add_patches(comfy.lora.load_lora(tensors, keys))
+
+
+def new_adapter(base: Any, seed: int) -> tuple[checkpoint.Header, dict[str, Tensor]]:
+    """A fresh adapter for an SD 1.5 MODEL: it changes nothing until it is trained. For checkpoint.write.
+
+    Takes memory for what it adds alone. ValueError for a MODEL that is not SD 1.5.
+    """
+    check_base(base)
+    unet = reference_unet(base)
+    for name, module in unet.named_modules():
+        if is_added(f"{name}."):
+            module.to_empty(device="cpu")
+    sizes = {"dim": base.model.model_config.unet_config["context_dim"], "heads": HEADS}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet.reset_added_parameters()
+        enhancer = PromptEnhancer(**sizes)
+    tensors = {f"unet.{key}": value.half() for key, value in unet.state_dict().items() if is_added(key)}
+    tensors |= {f"enhancer.{key}": value.half() for key, value in enhancer.state_dict().items()}
+    header = checkpoint.Header("layerdiff", "adapter", {"enhancer": sizes}, 0, "SD 1.5",
+                               "CC0-1.0: random numbers and zeros", "fresh, untrained")
+    return header, tensors

@@ -1,0 +1,188 @@
+"""A codec a family: how layers become a LATENT and a LATENT layers. Nodes ask the codec of a VAE, never for the family."""
+
+from typing import Any, NamedTuple
+
+import comfy.utils
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...layerdiff_core.autoencoder import Layers, unstack
+from ...layerdiff_core.latents import check_count, check_whole_scenes, padded
+from .model import LAYERS_KEY
+from .text2layer import STACKED_KEY, ComposedAutoencoder
+
+SIZE_KEY = "size"
+"""In a LATENT: height and width in pixels that were asked for, where the model rounds them up."""
+
+INDEX_KEY = "batch_index"
+"""In a LATENT, ComfyUI's: which rows of the batch it was taken from."""
+
+TILE, OVERLAP = 64, 16
+
+
+class Decoded(NamedTuple):
+    """Layers out of a LATENT, float32, scene after scene and bottom first in each: pictures [scenes * layers, H, W, 3] and
+    masks as pictures [scenes * layers, H, W, 1 or 3], 0..1; how many layers a scene has."""
+
+    pictures: Tensor
+    masks: Tensor
+    layers: int
+
+
+class LayerCodec:
+    """LayerDiff: a latent for each layer, the picture's channels and then the mask's, both by one VAE made for pictures."""
+
+    def __init__(self, vae: Any):
+        self.vae, self.ratio = vae, vae.spacial_compression_encode()
+
+    def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
+        """A LATENT of zeros for pictures of this size in pixels. ValueError for numbers that cannot be."""
+        check_count(layers, scenes)
+        return {"samples": torch.zeros(scenes * layers, 2 * self.vae.latent_channels, *self.sides(height, width)),
+                LAYERS_KEY: layers, SIZE_KEY: (height, width)}
+
+    def encode(self, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
+        """The LATENT of one scene's layers, bottom first: pictures [K, H, W, 3] and coverage [K, H, W], 0..1."""
+        size = tuple(coverage.shape[1:])
+        pictures, coverage = self.fill_up(pictures), self.fill_up(coverage[..., None])
+        halves = [self.vae.encode(pictures), self.vae.encode(coverage.expand(-1, -1, -1, 3))]
+        return {"samples": torch.cat(halves, dim=1), LAYERS_KEY: len(pictures), SIZE_KEY: size}
+
+    def decode(self, latent: dict[str, Any], named: int = 0) -> Decoded:
+        """The layers of a LATENT. named: how many layers have names, for a LATENT that says nothing of layers.
+
+        ValueError for a LATENT of another model or family, for broken numbers, and for scenes that were cut apart.
+        """
+        samples = latent["samples"]
+        if STACKED_KEY in latent:
+            raise ValueError("This latent is of a Text2Layer model, with all layers of a scene in one latent, and the VAE is "
+                             "not. Connect the VAE of the model that sampled.")
+        check_samples(samples, 2 * self.vae.latent_channels)
+        layers = latent.get(LAYERS_KEY) or named or len(samples)
+        check_whole_scenes(len(samples), layers, latent.get(INDEX_KEY))
+        pictures, masks = (self.vae.decode(half).float()[..., :3] for half in samples.chunk(2, dim=1))
+        size = latent.get(SIZE_KEY)
+        return Decoded(self.cut_back(pictures, size), self.cut_back(masks, size), layers)
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the latent of a picture of this size."""
+        return padded(height, self.ratio) // self.ratio, padded(width, self.ratio) // self.ratio
+
+    def fill_up(self, pictures: Tensor) -> Tensor:
+        """Pictures [N, H, W, C] with their edges carried on, on all sides alike, to a size that the VAE takes."""
+        missing = [padded(side, self.ratio) - side for side in pictures.shape[1:3]]
+        if not any(missing):
+            return pictures
+        (top, left), (high, wide) = (side // 2 for side in missing), missing
+        return pad(pictures.movedim(-1, 1), (left, wide - left, top, high - top), mode="replicate").movedim(1, -1)
+
+    def cut_back(self, pictures: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """Pictures [N, H, W, C] without what filled them up to what the VAE takes.
+
+        size: height and width that were asked for. It holds, also turned by a quarter, while the latent is as large as it
+        was: a LATENT keeps it through ComfyUI's nodes that scale and crop, and then all of the picture counts.
+        """
+        whole = pictures.shape[1:3]
+        for height, width in [] if size is None else [size, size[::-1]]:
+            if (padded(height, self.ratio), padded(width, self.ratio)) == tuple(whole):
+                top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
+                return pictures[:, top : top + height, left : left + width]
+        return pictures
+
+
+class StackCodec(LayerCodec):
+    """Text2Layer: one latent holds all layers of a scene, as many as the model was trained for."""
+
+    def __init__(self, vae: Any):
+        super().__init__(vae)
+        self.foregrounds: int = vae.first_stage_model.foregrounds
+
+    def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
+        check_count(layers, scenes)
+        self.check_layers(layers, "were asked for")
+        return {"samples": torch.zeros(scenes, self.vae.latent_channels, *self.sides(height, width)),
+                STACKED_KEY: layers, SIZE_KEY: (height, width)}
+
+    def encode(self, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
+        self.check_layers(len(pictures), "came in")
+        samples = self.vae.encode(self.stack(pictures, coverage).stack().movedim(1, -1))
+        return {"samples": samples, STACKED_KEY: len(pictures), SIZE_KEY: tuple(coverage.shape[1:])}
+
+    def decode(self, latent: dict[str, Any], named: int = 0) -> Decoded:
+        if LAYERS_KEY in latent:
+            raise ValueError("This latent is of a LayerDiff model, with one latent for each layer, and the VAE is of a "
+                             "Text2Layer model. Connect the VAE of the model that sampled.")
+        samples = latent["samples"]
+        check_samples(samples, self.vae.latent_channels)
+        layers, _ = unstack(self.heads(samples))
+        pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1)
+        masks = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
+        pictures, masks = (self.cut_back(part.flatten(0, 1).movedim(1, -1), latent.get(SIZE_KEY)) for part in (pictures, masks))
+        return Decoded(pictures, masks, self.foregrounds + 1)
+
+    def heads(self, samples: Tensor) -> Tensor:
+        """What all heads give, [scenes, 3 + 4N + 3, H, W] in 0..1: F1..FN, B, m1..mN, the composed image."""
+        found = self.vae.decode(samples, vae_options={"all_layers": True}).movedim(-1, 1).float()
+        channels = 3 + 4 * self.foregrounds + 3
+        if found.shape[1] == channels:
+            return found
+
+        # ComfyUI ran out of memory and decoded in tiles, which gives three channels only: do the same for all of them.
+        def decode(z: Tensor) -> Tensor:
+            return self.vae.first_stage_model.decode(z.to(self.vae.device, self.vae.vae_dtype), all_layers=True).float()
+
+        tiled = comfy.utils.tiled_scale(samples, decode, TILE, TILE, OVERLAP, self.vae.upscale_ratio, channels,
+                                        self.vae.output_device)
+        return self.vae.process_output(tiled)
+
+    def stack(self, pictures: Tensor, coverage: Tensor) -> Layers:
+        """One scene's layers, bottom first, as the autoencoder takes them, filled up to what it takes: pictures
+        [K, H, W, 3] and coverage [K, H, W]."""
+        pictures, masks = (self.fill_up(part).movedim(-1, 1) for part in (pictures, coverage[..., None]))
+        return Layers(pictures[None, 1:], pictures[:1], masks[None, 1:])
+
+    def check_layers(self, layers: int, what: str) -> None:
+        """ValueError unless there are as many layers as the model draws; `what` happened with them."""
+        wanted = self.foregrounds + 1
+        if layers != wanted:
+            raise ValueError(f"{layers} layers {what}, and this Text2Layer model draws {wanted}, no more and no fewer: the "
+                             f"background and {wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
+
+
+def codec_for(vae: Any) -> LayerCodec:
+    """The codec of a VAE's family. ValueError for a VAE that no layers go through."""
+    network = getattr(vae, "first_stage_model", None)
+    if network is None:
+        raise ValueError("The VAE is empty: the checkpoint holds none. Load one with Load VAE.")
+    if getattr(vae, "latent_dim", 2) != 2:
+        raise ValueError("This VAE is one for video or sound. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
+    return StackCodec(vae) if isinstance(network, ComposedAutoencoder) else LayerCodec(vae)
+
+
+def layers_in(latent: dict[str, Any]) -> int:
+    """How many layers a scene of a LayerDiff LATENT has; without a word of it, all of the batch is one scene.
+
+    ValueError for a Text2Layer LATENT, whose layers cannot be told apart, and for a LATENT that was cut into new batches.
+    """
+    if STACKED_KEY in latent:
+        raise ValueError("This latent is of a Text2Layer model: all layers of a scene are mixed in one latent, so none of "
+                         "them can be freed alone. Put Keep Layers on the MODEL, which keeps given layers while it draws the "
+                         "others, or use a LayerDiff model.")
+    count = len(latent["samples"])
+    if LAYERS_KEY not in latent and INDEX_KEY in latent:
+        raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Put this "
+                         "node before Rebatch Latents.")
+    layers = latent.get(LAYERS_KEY) or count
+    check_whole_scenes(count, layers, latent.get(INDEX_KEY))
+    return layers
+
+
+def check_samples(samples: Tensor, channels: int) -> None:
+    """ValueError for the tensor of a LATENT that is not layered, of another model, or broken."""
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise ValueError(f"This latent has the shape {list(samples.shape)}, and a layered one for this VAE has {channels} "
+                         "channels. Connect the output of a sampler that ran on a layered model.")
+    if not torch.isfinite(samples).all():
+        raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "
+                         "scales, or start ComfyUI with --force-fp32 if it happens again.")

@@ -265,14 +265,14 @@ def test_a_turned_layer_covers_its_area_with_a_smooth_border():
     assert placed.image[placed.coverage > 0.01].min() > 0.999
 
 
-def test_all_layers_on_the_canvas_are_filled_up_to_whole_multiples():
+def test_all_layers_lie_on_one_canvas():
     doc = document(2, 6, 8)
     alter(doc, 0, coverage=torch.ones(1, 6, 8))
     alter(doc, 1, x=3, y=-2, coverage=torch.ones(1, 6, 8), opacity=0.5)
-    pictures, coverage = layer_pixels(doc, 5)
-    assert pictures.shape == (2, 10, 10, 3) and coverage.shape == (2, 10, 10)
-    expected = torch.zeros(2, 10, 10)
-    expected[0, :6, :8], expected[1, :4, 3:8] = 1, 1
+    pictures, coverage = layer_pixels(doc)
+    assert pictures.shape == (2, 6, 8, 3) and coverage.shape == (2, 6, 8)
+    expected = torch.zeros(2, 6, 8)
+    expected[0], expected[1, :4, 3:] = 1, 1
     assert torch.equal(coverage, expected)
     assert torch.allclose(pictures[0, 1:5, 1:7], doc.layers[0].image[0, 1:5, 1:7], atol=1e-6)
     assert torch.allclose(pictures[1, :3, 4:7], doc.layers[1].image[0, 2:5, 1:4], atol=1e-6)

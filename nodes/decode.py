@@ -6,10 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
-from ..layerdiff_core.edges import bleed_colours, soft_threshold
+from ..layerdiff_core.decode import finish_layers, named_lines, scene_documents
 from ..layerdiff_core.edits import apply_edits
-from ..layerdiff_core.latents import free_mask
-from ..layerdiff_core.layers import make_document
 from .host.codecs import codec_for
 from .host.panel import panel_ui
 from .host.types import LAYERS
@@ -54,33 +52,18 @@ class LayerDiffDecodeLayers(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
                 scene: int, edits: str = "") -> io.NodeOutput:
-        picture, mask, layers = codec_for(vae).decode(samples, len(named_lines(names)))
-        count = len(picture) // layers
+        pictures, masks, layers = codec_for(vae).decode(samples, len(named_lines(names)))
+        count = len(pictures) // layers
         if scene >= count:
             raise ValueError(f"There is no scene {scene}: the latent has {count}, 0 to {count - 1}.")
-        coverage = soft_threshold(mask, centre, softness)
-        # The background lies under everything: what its mask says is noise.
-        coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
-        picture = bleed_colours(picture.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
-        titles = layer_names(names, layers)
-        scenes = [make_document(p, c, titles) for p, c in zip(picture.split(layers), coverage.split(layers))]
+        pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
+        scenes = scene_documents(pictures, coverage, layers, names)
         chosen = range(count) if scene < 0 else [scene]
         edited = {number: apply_edits(scenes[number], edits) for number in chosen}
         composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
                                 for number in range(count)])
         shown = panel_ui(scenes[chosen[0]], edited[chosen[0]][1])
-        return io.NodeOutput([document.to_socket() for document, _ in edited.values()], picture, coverage, composites, ui=shown)
-
-
-def named_lines(names: str) -> list[str]:
-    """The names in a text, one a line."""
-    return [line.strip() for line in names.splitlines() if line.strip()]
-
-
-def layer_names(names: str, layers: int) -> list[str]:
-    """Names from the text, one a line; numbers for those that are not named."""
-    lines = named_lines(names)[:layers]
-    return lines + ["background" if number == 0 else f"layer {number}" for number in range(len(lines), layers)]
+        return io.NodeOutput([document.to_socket() for document, _ in edited.values()], pictures, coverage, composites, ui=shown)
 
 
 NODES = [LayerDiffDecodeLayers]

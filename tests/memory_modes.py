@@ -24,6 +24,10 @@ class DynamicOnCPU(comfy.model_patcher.ModelPatcherDynamic):
     def __new__(cls, *args: Any, **kwargs: Any) -> "DynamicOnCPU":
         return object.__new__(cls)
 
+    def partially_unload(self, *args: Any, **kwargs: Any) -> int:
+        """ComfyUI's own frees memory of a GPU, of which there is none here."""
+        return 0
+
 
 def plain_safetensors(path: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Stands in for the native library's reading of a file: the same tensors and metadata."""
@@ -42,7 +46,7 @@ class NoBuffer:
 
 def types_of(mode: str) -> tuple[torch.dtype, torch.dtype | None]:
     """In a mode: the type of a UNet's weights, and the one that it computes in where that differs."""
-    kept = getattr(torch, mode) if mode.endswith("float16") else torch.float32
+    kept = getattr(torch, mode) if "float" in mode else torch.float32
     return kept, None if kept is torch.float32 else torch.float32
 
 

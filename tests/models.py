@@ -123,21 +123,24 @@ def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
     })
 
 
-def sd15(width: int, context: int, seed: int = 0, mode: str = "plain",
+def sd15(width: int, context: int, seed: int = 0, mode: str = "plain", operations: Any = None,
          disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """A MODEL of ComfyUI's SD 1.5 class, of random weights, loaded as ComfyUI's loader does it in this mode."""
     dtype, manual_cast = types_of(mode)
     with eager(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = UNetModel(**sd15_config(width, context).unet_config, dtype=dtype, operations=comfy.ops.disable_weight_init)
+        network = UNetModel(**sd15_config(width, context).unet_config, dtype=torch.float32,
+                            operations=comfy.ops.disable_weight_init)
         randomise(network)
     config = sd15_config(width, context)
     config.set_inference_dtype(dtype, manual_cast)
+    config.custom_operations = operations
     model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
     kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = kind(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
-    model.load_model_weights(network.state_dict(), assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (sd15, (width, context, seed, mode))
+    weights = {key: value.to(dtype) for key, value in network.state_dict().items()}
+    model.load_model_weights(weights, assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (sd15, (width, context, seed, mode, operations))
     return patcher
 
 

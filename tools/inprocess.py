@@ -10,6 +10,7 @@ from . import setup
 
 HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server", "node_helpers", "comfy.sd",
                 "comfy.samplers", "comfy.controlnet", "comfy.utils", "comfy_api.latest", "comfy_api.torch_helpers",
+                "comfy_extras.nodes_post_processing",  # before nodes_latent, with which it forms a circle
                 "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_sag")
 
 

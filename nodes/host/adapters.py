@@ -60,12 +60,13 @@ def reload_layered(base_init: tuple, path: Path, disable_dynamic: bool = False) 
 
 def check_base(base: Any) -> None:
     """ValueError for a MODEL on which no adapter can go: another family, or with something on it that belongs behind."""
-    model = base.model
-    if type(model) is not comfy.model_base.BaseModel or not isinstance(model.model_config, comfy.supported_models.SD15) \
-            or isinstance(model.latent_format, StackedLatent) or model.model_config.unet_config["in_channels"] != 4:
-        raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, and this one is {type(model).__name__} of "
-                         f"{type(model.model_config).__name__} (an inpainting model, another family, or already "
-                         "layered). Load an SD 1.5 checkpoint.")
+    model, config = base.model, base.model.model_config
+    found = ("a Text2Layer model" if isinstance(model.latent_format, StackedLatent) else
+             "layered already" if isinstance(model, LayeredModel) else f"{type(model).__name__} of {type(config).__name__}")
+    if type(model) is not comfy.model_base.BaseModel or not isinstance(config, comfy.supported_models.SD15) \
+            or isinstance(model.latent_format, StackedLatent) or config.unet_config["in_channels"] != 4:
+        raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, no inpainting model and no other family, and this one is "
+                         f"{found}. Load an SD 1.5 checkpoint.")
     swapped = [name for name in base.object_patches if name == "diffusion_model" or name.startswith(UNET)]
     if swapped:
         raise ValueError(f"A node before this one exchanged parts of the MODEL's UNet ({', '.join(swapped[:3])}), which the "

@@ -113,6 +113,11 @@ class PatchAutoencoder(AutoencoderKL):
         return self.moments(x).chunk(2, dim=1)[0]
 
     def decode(self, z: Tensor) -> Tensor:
+        channels = self.post_quant_conv.in_channels
+        if z.shape[1] != channels:
+            hint = ("It holds picture and mask of a layer each: use Decode Layers." if z.shape[1] == 2 * channels else
+                    "Connect a latent of the same model.")
+            raise ValueError(f"This VAE decodes latents of {channels} channels, and got one of {z.shape[1]}. {hint}")
         return pixel_shuffle(super().decode(z), self.patch)
 
 

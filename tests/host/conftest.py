@@ -9,6 +9,7 @@ import folder_paths
 import pytest
 import torch
 
+import nodes
 from tests import models
 from tests.memory_modes import MODES, memory_mode
 
@@ -44,6 +45,27 @@ def text2layer(pack: ModuleType, model_folder: Path, memory: str, request: pytes
     models.write_text2layer(pack, model_folder / f"{request.param}_{STACKED}", request.param)
     loaded = load(pack, f"{request.param}_{STACKED}")
     loaded.foregrounds = request.param
+    return loaded
+
+
+@pytest.fixture(scope="session", params=["LayerDiff", "Text2Layer"])
+def either(pack: ModuleType, model_folder: Path, memory: str, request: pytest.FixtureRequest) -> SimpleNamespace:
+    """A model of either family and what belongs to a sampling of two scenes at 64 pixels: model, clip, vae, enhancer, positive,
+    negative, layers, names, latent (empty), is_layered."""
+    names = "meadow\nballoon\nfox"
+    with torch.inference_mode():
+        if request.param == "LayerDiff":
+            models.write_starter(pack, model_folder / STARTER)
+            loaded, texts = load(pack, STARTER), "\n".join(f"{name}: a {name}" for name in names.split())
+            loaded.positive, loaded.negative, loaded.layers, loaded.names = pack.nodes.prompts.LayerDiffEncodePrompts.execute(
+                loaded.clip, loaded.enhancer, "a fox on the left", texts, "", 1.0).args
+        else:
+            models.write_text2layer(pack, model_folder / f"2_{STACKED}", 2)
+            loaded = load(pack, f"2_{STACKED}")
+            loaded.positive, loaded.negative = (nodes.CLIPTextEncode().encode(loaded.clip, text)[0] for text in ("a fox", ""))
+            loaded.layers, loaded.names = 3, names
+        loaded.latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(loaded.vae, 64, 64, loaded.layers, 2).args[0]
+    loaded.is_layered = request.param == "LayerDiff"
     return loaded
 
 

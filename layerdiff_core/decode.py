@@ -1,0 +1,32 @@
+"""From what a VAE decoded to layers: masks become coverage, colours are carried under edges, scenes become documents."""
+
+import torch
+from torch import Tensor
+
+from .edges import bleed_colours, soft_threshold
+from .latents import free_mask
+from .layers import Document, make_document
+
+
+def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, softness: float) -> tuple[Tensor, Tensor]:
+    """Colours and coverage of all layers of all scenes, layers innermost and bottom first.
+
+    pictures [N, H, W, 3] and masks as pictures [N, H, W, 1 or 3], 0..1; layers of a scene; centre and softness as in
+    `edges.soft_threshold`. Returns colours [N, H, W, 3], carried on beyond the mask's edge, and coverage [N, H, W].
+    """
+    coverage = soft_threshold(masks, centre, softness)
+    # The background lies under everything: what its mask says is noise.
+    coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
+    return bleed_colours(pictures.movedim(-1, 1), coverage[:, None]).movedim(1, -1), coverage
+
+
+def scene_documents(pictures: Tensor, coverage: Tensor, layers: int, names: str) -> list[Document]:
+    """A document for each scene of what `finish_layers` gives. names: one a line; layers without one get a number."""
+    titles = named_lines(names)[:layers]
+    titles += ["background" if number == 0 else f"layer {number}" for number in range(len(titles), layers)]
+    return [make_document(p, c, titles) for p, c in zip(pictures.split(layers), coverage.split(layers))]
+
+
+def named_lines(names: str) -> list[str]:
+    """The names in a text, one a line."""
+    return [line.strip() for line in names.splitlines() if line.strip()]

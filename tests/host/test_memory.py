@@ -1,0 +1,175 @@
+"""Files that ask for more memory than they are worth, and ComfyUI's options that move tensors or make them smaller."""
+
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import nodes as host
+from layerdiff_core import checkpoint
+from tests import models
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def as_in_comfyui():
+    with torch.inference_mode():
+        yield
+
+
+def sample(either: SimpleNamespace) -> dict[str, Any]:
+    """Two steps of ComfyUI's KSampler."""
+    return host.KSampler().sample(either.model, 1, 2, 2.0, "euler", "normal", either.positive, either.negative, either.latent,
+                                  1.0)[0]
+
+
+def peak(reset: bool = False) -> int:
+    """Bytes that this process had in memory at most, since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+ABSURD: dict[str, Any] = {
+    "a UNet of 100 GB": lambda facts: facts["unet"].update(model_channels=32_000),
+    "a million blocks": lambda facts: facts["unet"].update(num_res_blocks=[1_000_000] * len(facts["unet"]["channel_mult"])),
+    "a million transformers": lambda facts: facts["unet"].update(transformer_depth_middle=1_000_000),
+    "an autoencoder of a million blocks": lambda facts: facts["vae"]["ddconfig"].update(num_res_blocks=1_000_000),
+    "a text encoder of a million layers": lambda facts: facts["text"].update(num_hidden_layers=1_000_000),
+    "words of a terabyte": lambda facts: facts["text"].update(max_position_embeddings=10**10),
+    "an enhancer of 100 GB": lambda facts: facts["enhancer"].update(dim=160_000),
+}
+
+
+@pytest.mark.parametrize("absurd", ABSURD.values(), ids=ABSURD)
+def test_a_small_file_that_asks_for_much(pack: ModuleType, model_folder: Path, absurd: Any) -> None:
+    facts = models.architecture()
+    absurd(facts)
+    tensors = {f"{part}.x": torch.zeros(1) for part in ("unet", "vae", "text", "enhancer")}
+    path = model_folder / "absurd.safetensors"
+    checkpoint.write(path, models.header(facts), tensors | {"text.token_ids": torch.tensor([1, 2], dtype=torch.int32)})
+    assert path.stat().st_size < 3000
+    before, start = peak(reset=True), time.perf_counter()
+    with pytest.raises(ValueError, match="absurd.safetensors|architecture asks for"):
+        pack.nodes.load.LayerDiffLoadModel.execute(path.name)
+    assert time.perf_counter() - start < 1.0 and peak() - before < 300 * MEGABYTE
+    path.unlink()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text", "enhancer"])
+@pytest.mark.parametrize("absurd", ABSURD.values(), ids=ABSURD)
+def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, absurd: Any, part: str) -> None:
+    """All weights are there, so that each part in turn is the first one that does not fit."""
+    facts = models.architecture()
+    tensors = models.starter_tensors(pack, facts)
+    absurd(facts)
+    path = model_folder / "absurd.safetensors"
+    checkpoint.write(path, models.header(facts), tensors)
+    header, parts = checkpoint.read_header(path), checkpoint.read_tensors(path, checkpoint.read_header(path))
+    loading = pack.nodes.host.loading
+    make = {"unet": loading.build_model, "vae": loading.build_vae, "text": loading.build_clip}.get(
+        part, lambda name, header, parts: loading.build_enhancer(name, header.architecture["enhancer"], parts["enhancer"]))
+    before, start = peak(reset=True), time.perf_counter()
+    try:
+        with loading.damage_explained(path.name):
+            make(path.name, header, parts)
+    except ValueError as error:
+        assert any(words in str(error) for words in ("does not fit", "asks for", "no model can be built"))
+    assert time.perf_counter() - start < 2.0 and peak() - before < 300 * MEGABYTE
+    path.unlink()
+
+
+class TestOnlyOnTheGPU:
+    """--gpu-only leaves what the text encoder and the VAE give on the GPU. Fake tensors know their device and refuse to
+    meet one of another device, without a GPU."""
+
+    def test_encode_layer_prompts(self, pack: ModuleType) -> None:
+        enhancer = pack.layerdiff_core.enhancer.PromptEnhancer(**models.architecture()["enhancer"])
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            tokens, overall = (torch.randn(rows, 77, models.CONTEXT, device="cuda") for rows in (3, 1))
+            enriched = pack.nodes.prompts.enriched(enhancer, tokens, overall, 1.0)
+        assert enriched.device.type == "cuda" and enriched.shape == tokens.shape
+
+    def test_decode_layers(self, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Up to the documents; what is sent to the page is read out of the tensors."""
+
+        class Vae:
+            latent_channels, first_stage_model = 4, torch.nn.Identity()
+
+            def spacial_compression_encode(self) -> int:
+                return 8
+
+            def decode(self, latent: torch.Tensor) -> torch.Tensor:
+                return torch.ones(len(latent), 64, 64, 3, device="cuda")
+
+        monkeypatch.setattr(pack.nodes.host.codecs, "check_samples", lambda samples, channels: None)
+        with FakeTensorMode():
+            latent = {"samples": torch.randn(3, 8, 8, 8, device="cuda"), "layers": 3}
+            pictures, masks, layers = pack.nodes.host.codecs.codec_for(Vae()).decode(latent)
+            bled, coverage = pack.layerdiff_core.decode.finish_layers(pictures, masks, layers, 0.5, 0.4)
+        assert bled.device.type == coverage.device.type == "cuda" and bled.shape == (3, 64, 64, 3)
+
+
+class TestHalfPrecisionBetweenNodes:
+    """--fp16-intermediates makes what goes from node to node float16."""
+
+    @pytest.fixture(autouse=True)
+    def turned_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("comfy.cli_args.args.fp16_intermediates", True)
+        assert comfy.model_management.intermediate_dtype() == torch.float16
+
+    def test_from_prompts_to_a_document_and_back(self, pack: ModuleType, either: SimpleNamespace) -> None:
+        drawn = sample(either)
+        drawn = {**drawn, "samples": drawn["samples"].half()}
+        documents, images, coverage, composites = pack.nodes.decode.LayerDiffDecodeLayers.execute(
+            drawn, either.vae, either.names, 0.5, 0.4, -1).args
+        assert all(torch.isfinite(part).all() for part in (images, coverage, composites))
+        assert images.std() > 0.01 and (coverage[0] == 1).all()
+        halved = {**documents[0], "layers": [{**layer, "image": layer["image"].half(), "mask": layer["mask"].half()}
+                                             for layer in documents[0]["layers"]]}
+        image, transparency, *_ = pack.nodes.composite.LayerDiffCompositeLayers.execute(halved, "display").args
+        assert (image - composites[:1]).abs().max() < 2e-3 and torch.isfinite(transparency).all()
+        healed, _ = pack.nodes.seams.LayerDiffHealSeams.execute(halved, 3, "display").args
+        latent, count = pack.nodes.latents.LayerDiffEncodeLayers.execute(halved, either.vae).args
+        assert count == 3 and torch.isfinite(latent["samples"]).all() and len(healed["layers"]) == 3
+
+    def test_guidance_by_masks(self, pack: ModuleType, either: SimpleNamespace) -> None:
+        drawn = pack.nodes.sample.LayerDiffSMGKSampler.execute(
+            either.model, either.positive, either.negative, either.latent, either.vae, 1, 2, 3.0, "euler", "normal", 1.0, 0.5,
+            1.0, 0.0, 1.0).args[0]["samples"]
+        assert torch.isfinite(drawn).all()
+
+
+def test_scores_between_layers_do_not_overflow_in_half_precision(pack: ModuleType) -> None:
+    """Queries and keys of a wide head whose products are beyond float16's 65504 before they are scaled."""
+    attention = pack.layerdiff_core.attention
+    torch.manual_seed(0)
+    module = attention.InterLayerAttention(1280, 8)
+    module.reset_parameters()
+    torch.nn.init.normal_(module.to_out.weight, std=0.03)
+    torch.nn.init.normal_(module.to_qkv.weight, std=60 / 1280**0.5)
+    x, index = torch.randn(3, 4, 1280), attention.index_features(3, torch.device("cpu"), torch.float32)
+    wanted, half = module(x, index), module.half()(x.half(), index.half())
+    assert torch.isfinite(half).all() and (half.float() - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_a_model_that_does_not_fit_into_the_gpu(either: SimpleNamespace) -> None:
+    """Low VRAM: a part of the weights stays where it is and is cast layer by layer. The same picture."""
+    if either.model.is_dynamic():
+        pytest.skip("DynamicVRAM always works like that")
+
+    whole, part = sample(either)["samples"], either.model.clone()
+    comfy.model_management.unload_all_models()
+    # What ComfyUI does where memory is short; on a CPU it never is.
+    part.patch_model(device_to=part.load_device, lowvram_model_memory=part.model_size() // 3)
+    assert part.model.model_lowvram and part.model.model_loaded_weight_memory < part.model_size() / 2
+    lowered = sample(either)["samples"]
+    part.unpatch_model(part.offload_device)
+    assert (lowered - whole).abs().max() < 1e-5 * whole.abs().max()

@@ -86,35 +86,14 @@ def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
     path.unlink()
 
 
-class TestOnlyOnTheGPU:
-    """--gpu-only leaves what the text encoder and the VAE give on the GPU. Fake tensors know their device and refuse to
-    meet one of another device, without a GPU."""
-
-    def test_encode_layer_prompts(self, pack: ModuleType) -> None:
-        enhancer = pack.layerdiff_core.enhancer.PromptEnhancer(**models.architecture()["enhancer"])
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            tokens, overall = (torch.randn(rows, 77, models.CONTEXT, device="cuda") for rows in (3, 1))
-            enriched = pack.nodes.prompts.enriched(enhancer, tokens, overall, 1.0)
-        assert enriched.device.type == "cuda" and enriched.shape == tokens.shape
-
-    def test_decode_layers(self, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Up to the documents; what is sent to the page is read out of the tensors."""
-
-        class Vae:
-            latent_channels, first_stage_model = 4, torch.nn.Identity()
-
-            def spacial_compression_encode(self) -> int:
-                return 8
-
-            def decode(self, latent: torch.Tensor) -> torch.Tensor:
-                return torch.ones(len(latent), 64, 64, 3, device="cuda")
-
-        monkeypatch.setattr(pack.nodes.host.codecs, "check_samples", lambda samples, channels: None)
-        with FakeTensorMode():
-            latent = {"samples": torch.randn(3, 8, 8, 8, device="cuda"), "layers": 3}
-            pictures, masks, layers = pack.nodes.host.codecs.codec_for(Vae()).decode(latent)
-            bled, coverage = pack.layerdiff_core.decode.finish_layers(pictures, masks, layers, 0.5, 0.4)
-        assert bled.device.type == coverage.device.type == "cuda" and bled.shape == (3, 64, 64, 3)
+def test_the_enhancer_meets_tokens_on_the_gpu(pack: ModuleType) -> None:
+    """--gpu-only leaves what the text encoder gives on the GPU. Fake tensors know their device and refuse to meet one of
+    another device, without a GPU."""
+    enhancer = pack.layerdiff_core.enhancer.PromptEnhancer(**models.architecture()["enhancer"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tokens, overall = (torch.randn(rows, 77, models.CONTEXT, device="cuda") for rows in (3, 1))
+        enriched = pack.nodes.prompts.enriched(enhancer, tokens, overall, 1.0)
+    assert enriched.device.type == "cuda" and enriched.shape == tokens.shape
 
 
 class TestHalfPrecisionBetweenNodes:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Locator, Page
 
+from tools import setup
 from tools.host import Server
 
 DECODE, SAMPLER, SAVE_IMAGE = 5, 4, 9
@@ -27,6 +28,14 @@ PIXELS = """() => {
 }"""
 SEED = "([id, by]) => { app.graph.getNodeById(id).widgets.find(widget => widget.name === 'seed').value += by; }"
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
+
+
+def example(steps: int, seed: int) -> dict[str, Any]:
+    """The workflow edit_in_page. With a seed of its own each page's nodes run: those that need not tell it nothing."""
+    workflow: dict[str, Any] = json.loads((setup.ROOT / "workflows" / "edit_in_page.json").read_text("utf-8"))
+    values = next(node for node in workflow["nodes"] if node["id"] == SAMPLER)["widgets_values"]
+    values[0], values[2] = seed, steps
+    return workflow
 
 
 def heard(page: Page) -> list[str]:

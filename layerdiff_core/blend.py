@@ -38,7 +38,8 @@ def _color_dodge(b: Tensor, s: Tensor) -> Tensor:
 
 
 def _color_burn(b: Tensor, s: Tensor) -> Tensor:
-    return 1 - ((1 - b) / s.clamp_min(SMALL)).clamp_max(1)
+    # White that has been light and back is not 1 to the last bit, and black would burn it.
+    return torch.where(b >= 1 - SMALL, 1.0, 1 - ((1 - b) / s.clamp_min(SMALL)).clamp_max(1))
 
 
 def _soft_light(b: Tensor, s: Tensor) -> Tensor:

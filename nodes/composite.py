@@ -115,6 +115,8 @@ class LayerDiffCompositeLayers(io.ComfyNode):
             category="LayerDiff/composite",
             description="Stacks the visible layers into one picture by order, opacity, blend mode and placement.",
             search_aliases=["flatten layers", "merge layers", "alpha composite", "blend layers"],
+            # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
+            has_intermediate_output=True,
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers to stack."),
                 colour_space_input(),

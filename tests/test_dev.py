@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dev
-from tools import setup
+from tools import front_end, setup
 from tools.setup import Environment, SetupError, Stage
 
 
@@ -160,6 +160,27 @@ def test_users_own_comfyui_is_used_and_nothing_fetched(folder: Path, monkeypatch
     assert environment == Environment(Path(sys.executable), host)
     assert environment.is_users_own
     assert sorted(path.name for path in (folder / ".dev").iterdir()) == ["custom_nodes"]
+
+
+def test_the_newest_page_is_fetched_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def fetch() -> None:
+        fetched.append(front_end.root())
+        front_end.root().mkdir(parents=True)
+        (front_end.root() / "index.html").touch()
+
+    monkeypatch.setattr(front_end, "fetch", fetch)
+    front_end.prepare()
+    front_end.prepare()
+    assert fetched == [folder / ".dev" / "front_end" / "comfyui_frontend_package" / "static"]
+    assert f"=={front_end.version()} --hash=sha256:" in front_end.PINS.read_text("utf-8")
+
+
+def test_no_page_is_fetched_for_a_users_comfyui(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", str(users_comfyui(folder)))
+    monkeypatch.setattr(front_end, "fetch", lambda: pytest.fail("something was fetched"))
+    front_end.prepare()
 
 
 @pytest.mark.parametrize("name", ["venv", ".venv"])

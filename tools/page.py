@@ -15,16 +15,21 @@ READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_no
            && document.querySelector("canvas") && window.app.graph?.nodes.length"""
 # Else the page greets a new user with its templates, over the graph, and opens the panel that was open last time.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.RightSidePanel.IsOpen": False}
+NODES_2 = "Comfy.VueNodes.Enabled"
 
 
 @contextmanager
-def open_page(server: Server, chromium: Path, pixels: int = 1) -> Iterator[Page]:
-    """The page of `server`, ready for use, in the browser `chromium`, with `pixels` on the screen for each of the page's."""
-    server.client.post("/settings", SETTINGS)
+def open_page(server: Server, chromium: Path, pixels: int = 1, nodes_2: bool = False) -> Iterator[Page]:
+    """The page of `server`, ready for use, in the browser `chromium`, with `pixels` on the screen for each of the page's.
+
+    nodes_2: whether the page draws its nodes as elements (its setting Nodes 2.0) rather than on a canvas.
+    """
+    server.client.post("/settings", {**SETTINGS, NODES_2: nodes_2})
     with sync_playwright() as playwright:
         window = playwright.chromium.launch(executable_path=chromium, args=list(browser.FLAGS))
         page = window.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=pixels)
         page.goto(server.client.address)
         page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_function("on => Boolean(LiteGraph.vueNodesMode) === on", arg=nodes_2)
         yield page
         window.close()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from . import programs, setup
+from . import front_end, programs, setup
 
 TYPED = ("nodes", "layerdiff_core", "tools")
 
@@ -20,6 +20,7 @@ def main(arguments: list[str]) -> int:
         return 1
     try:
         programs.prepare()
+        front_end.prepare()
     except setup.SetupError as error:
         print(f"\nSet-up failed. {error}", file=sys.stderr)
         return 1

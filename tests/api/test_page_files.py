@@ -1,10 +1,13 @@
-"""What the page asks the server for: help pages, workflows' pictures and the English locale."""
+"""What the page gets from the server: help pages, workflows' pictures, the English locale, the layer panel's layers."""
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from tests import models
+from tests.api.graphs import STARTER, changed, layered, node
 from tools import locales, setup
 from tools.host import Server
 
@@ -30,3 +33,15 @@ def test_the_host_has_read_the_locale(server: Server) -> None:
     nodes = server.client.get("/i18n")["en"]["nodeDefs"]
     ours = {name: text for name, text in nodes.items() if name.startswith("LayerDiff")}
     assert ours == json.loads((locales.ENGLISH / "nodeDefs.json").read_text("utf-8"))
+
+
+def test_a_run_that_has_nothing_to_do_gives_the_panel_its_layers_again(pack: ModuleType, server: Server,
+                                                                       served_models: Path) -> None:
+    """A page that was opened anew has lost them."""
+    models.write_starter(pack, served_models / STARTER)
+    graph = changed(layered(), {
+        "6": node("LayerDiffCompositeLayers", layers=["5", 0], colour_space="display", edits=""),
+        "7": node("SaveImage", images=["6", 0], filename_prefix="again"),
+    })  # fmt: skip
+    first, again = server.client.run(graph).outputs, server.client.run(graph).outputs
+    assert again["6"]["layer_panel"] == first["6"]["layer_panel"] != []

@@ -1,4 +1,4 @@
-"""The host's real page in a headless Chromium."""
+"""ComfyUI's real page in a headless Chromium."""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +6,36 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page
 
-from tools import browser
+from tests.browser.kinds import Kind
+from tools import browser, front_end
 from tools.host import Server
 from tools.page import open_page
 
 
+@pytest.fixture(scope="session")
+def newest_server() -> Iterator[Server]:
+    """A second server, that gives out the newest page."""
+    if not (front_end.root() / "index.html").is_file():
+        pytest.skip("The newest page is not here; dev.py test fetches it where COMFYUI_PATH is not set.")
+    with Server("tests_newest_page", "--front-end-root", str(front_end.root())) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Page]:
-    """The page of the server, ready for use.
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Which page a test gets: the one that ComfyUI brings with it, unless the test asks for every one."""
+    return getattr(request, "param", Kind())
+
+
+@pytest.fixture(scope="module")
+def page_server(kind: Kind, request: pytest.FixtureRequest) -> Server:
+    """The server of the page."""
+    return request.getfixturevalue("newest_server" if kind.newest else "server")
+
+
+@pytest.fixture(scope="module")
+def page(page_server: Server, kind: Kind) -> Iterator[Page]:
+    """The page, ready for use.
 
     Not for the whole session: while Playwright is open no test can run an event loop of its own.
     """
@@ -22,5 +44,5 @@ def page(server: Server) -> Iterator[Page]:
         if os.environ.get("CI") == "true":
             pytest.fail(browser.MISSING)
         pytest.skip(browser.MISSING)
-    with open_page(server, chromium) as page:
+    with open_page(page_server, chromium, nodes_2=kind.nodes_2) as page:
         yield page

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page
 
+from tools import setup
 from tools.host import Server
 
 DECODE, SAMPLER, SAVE_IMAGE = 5, 4, 9
@@ -27,6 +28,33 @@ PIXELS = """() => {
 }"""
 SEED = "([id, by]) => { app.graph.getNodeById(id).widgets.find(widget => widget.name === 'seed').value += by; }"
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
+
+
+def example(steps: int, seed: int) -> dict[str, Any]:
+    """The workflow edit_in_page. With a seed of its own each page's nodes run: those that need not tell it nothing."""
+    workflow: dict[str, Any] = json.loads((setup.ROOT / "workflows" / "edit_in_page.json").read_text("utf-8"))
+    values = next(node for node in workflow["nodes"] if node["id"] == SAMPLER)["widgets_values"]
+    values[0], values[2] = seed, steps
+    return workflow
+
+
+def heard(page: Page) -> list[str]:
+    """A list that fills with what the page's console tells of the pack as an error from now on."""
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text) if message.type == "error" and is_ours(message) else None)
+    page.on("pageerror", lambda error: told.append(str(error)))
+    return told
+
+
+def is_ours(message: ConsoleMessage) -> bool:
+    """Whether a message has to do with the pack.
+
+    The page asks for files of its own that are not there, for help pages in a language of their own, and for the internet.
+    """
+    place = message.location["url"]
+    if "Failed to load resource" not in message.text:
+        return True
+    return "/view?" in place or ("/extensions/layerdiff/" in place and "/docs/" not in place)
 
 
 class PanelPage:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Page
 
-from tests.browser.panel_page import DECODE, DRAWN, SAMPLER, TEXT, VIEW, PanelPage
+from tests.browser.panel_page import DECODE, DRAWN, SAMPLER, TEXT, VIEW, PanelPage, heard
 from tools import setup
 from tools.host import Server
 from tools.page import READY
@@ -22,16 +22,7 @@ THEME = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 @pytest.fixture(scope="module")
 def errors(page: Page) -> list[str]:
     """What the page's console told as an error since it was ready."""
-    told: list[str] = []
-    page.on("console", lambda message: told.append(message.text) if message.type == "error" and is_ours(message) else None)
-    page.on("pageerror", lambda error: told.append(str(error)))
-    return told
-
-
-def is_ours(message: ConsoleMessage) -> bool:
-    """Whether a message has to do with the pack. The page asks for files of its own that are not there, and for the internet."""
-    place = message.location["url"]
-    return "Failed to load resource" not in message.text or "/extensions/layerdiff/" in place or "/view?" in place
+    return heard(page)
 
 
 @pytest.fixture(scope="module")

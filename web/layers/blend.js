@@ -5,7 +5,8 @@ const SMALL = 1e-6;
 const screen = (b, s) => b + s - b * s;
 const hardLight = (b, s) => (s <= 0.5 ? 2 * b * s : screen(b, 2 * s - 1));
 const colorDodge = (b, s) => Math.min(b / Math.max(1 - s, SMALL), 1);
-const colorBurn = (b, s) => 1 - Math.min((1 - b) / Math.max(s, SMALL), 1);
+// White that has been light and back is not 1 to the last bit, and black would burn it.
+const colorBurn = (b, s) => (b >= 1 - SMALL ? 1 : 1 - Math.min((1 - b) / Math.max(s, SMALL), 1));
 const lightened = (b) => (b <= 0.25 ? ((16 * b - 12) * b + 4) * b : Math.sqrt(b));
 
 /** Modes that look at one channel at a time: (backdrop, source) -> colour. */

@@ -1,0 +1,215 @@
+"""What every page that users have must do with the pack: bundled with ComfyUI or newest, with Nodes 2.0 or without.
+
+All in one file, since a page takes its time to open: each is opened once.
+"""
+
+import base64
+import datetime
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from layerdiff_core.files.ora import write_ora
+from tests.browser.kinds import Kind, every_page
+from tests.browser.panel_page import DECODE, PanelPage, example, heard
+from tests.documents import mixed_document
+from tools import setup
+from tools.host import Server
+from tools.page import READY
+
+pytestmark = every_page
+
+WORKFLOWS = sorted((setup.ROOT / "workflows").glob("*.json"))
+TWINS = setup.ROOT / "tests" / "api"
+LOAD = "workflow => window.app.loadGraphData(workflow)"
+UNKNOWN = "() => window.app.graph.nodes.map(node => node.type).filter(type => !window.LiteGraph.registered_node_types[type])"
+COUNT = "() => window.app.graph.nodes.length"
+PROMPT = "async () => (await window.app.graphToPrompt()).output"
+
+
+@pytest.fixture(scope="module")
+def errors(page: Page) -> list[str]:
+    """What the page's console told of the pack as an error since it was ready."""
+    return heard(page)
+
+
+@pytest.fixture(autouse=True)
+def no_errors(errors: list[str]) -> Iterator[None]:
+    """The page must not have complained of the pack when a test is over."""
+    errors.clear()
+    yield
+    assert errors == []
+
+
+def test_nodes_are_drawn_as_the_test_means(page: Page, kind: Kind) -> None:
+    page.evaluate("() => { app.graph.clear(); app.graph.add(LiteGraph.createNode('LayerDiffSetLayer')); }")
+    page.wait_for_timeout(500)
+    assert page.locator(".lg-node").count() == int(kind.nodes_2)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_loads_and_means_the_same_as_its_twin(page: Page, path: Path) -> None:
+    workflow = json.loads(path.read_text("utf-8"))
+    page.evaluate(LOAD, workflow)
+    assert page.evaluate(UNKNOWN) == []
+    assert page.evaluate(COUNT) == len(workflow["nodes"])
+    assert page.evaluate(PROMPT) == json.loads((TWINS / path.name).read_text("utf-8"))
+
+
+# Two nodes are compared, ours with ComfyUI's.
+NAMES = """async ([ours, prefix]) => {
+    app.graph.clear();
+    const picture = LiteGraph.createNode("EmptyImage");
+    app.graph.add(picture);
+    picture.widgets.find((widget) => widget.name === "width").value = 48;
+    for (const type of [ours, "SaveImage"]) {
+        const node = LiteGraph.createNode(type);
+        app.graph.add(node);
+        const widget = node.widgets.find((each) => each.name === "filename_prefix");
+        widget.value = prefix;
+    }
+    const prompt = Object.values((await app.graphToPrompt()).output);
+    return prompt.filter((node) => "filename_prefix" in node.inputs).map((node) => node.inputs.filename_prefix);
+}"""
+
+
+@pytest.mark.parametrize("node", ["LayerDiffSaveLayers", "LayerDiffExportLayers"])
+def test_names_of_files_are_filled_in_as_for_save_image(page: Page, node: str) -> None:
+    names: list[Any] = page.evaluate(NAMES, [node, "%date:yyyy%/%EmptyImage.width%_x"])
+    assert names[0] == names[1]
+    assert names[0] in {f"{datetime.date.today().year + more}/48_x" for more in (0, -1)}
+
+
+ADD = """() => {
+    app.graph.clear();
+    window.importer = LiteGraph.createNode("LayerDiffImportLayers");
+    app.graph.add(window.importer);
+    [app.canvas.ds.scale, app.canvas.ds.offset] = [1, [500 - window.importer.pos[0], 300 - window.importer.pos[1]]];
+    app.canvas.setDirty(true, true);
+}"""
+BUTTON = "choose file to upload"
+# Where it lies on the screen.
+WIDGET = """label => {
+    const { y } = window.importer.widgets.find((widget) => widget.name === label);
+    return y && [500 + window.importer.size[0] / 2, 300 + y + 10];
+}"""
+CHOSEN = "name => window.importer.widgets[0].value === name && window.importer.widgets[0].options.values.includes(name)"
+# What the browser sends to what lies under the pointer; whether the page says that it takes the files.
+DROP = """([x, y, name, data]) => {
+    const dataTransfer = new DataTransfer();
+    const bytes = Uint8Array.from(atob(data), (sign) => sign.charCodeAt(0));
+    dataTransfer.items.add(new File([bytes], "notes.txt"));
+    dataTransfer.items.add(new File([bytes], name));
+    const send = (type) => {
+        const event = new DragEvent(type, { dataTransfer, clientX: x, clientY: y, bubbles: true, cancelable: true });
+        document.elementFromPoint(x, y).dispatchEvent(event);
+        return event.defaultPrevented;
+    };
+    send("dragenter");
+    return send("dragover") && send("drop");
+}"""
+TITLE = (600, 285)
+
+
+@pytest.fixture
+def file(page: Page, page_server: Server, tmp_path: Path) -> Any:
+    """A file of the user's, and the import node on the page, which has it in the end."""
+    file = tmp_path / f"{uuid.uuid4().hex}.ora"
+    write_ora(mixed_document(3), file, {})
+    page.evaluate(ADD)
+    page.wait_for_timeout(500)
+    yield file
+    page.wait_for_function(CHOSEN, arg=file.name)
+    sent = page_server.data / "input" / file.name
+    assert sent.read_bytes() == file.read_bytes()
+    assert page.evaluate("async () => (await app.graphToPrompt()).output[window.importer.id].inputs") == {"file": file.name}
+    sent.unlink()
+
+
+def test_the_button_uploads_a_file(page: Page, kind: Kind, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        if kind.nodes_2:
+            page.get_by_role("button", name=BUTTON).click()
+        else:
+            page.mouse.click(*page.evaluate(WIDGET, BUTTON))
+    chooser.value.set_files(file)
+
+
+def test_a_file_can_be_dropped_on_the_node(page: Page, file: Path) -> None:
+    assert page.evaluate(DROP, [*TITLE, file.name, base64.b64encode(file.read_bytes()).decode()])
+
+
+NEAR = 2
+
+
+def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server: Server, kind: Kind, errors: list[str]) -> None:
+    """Run, edit by mouse, run again, save, open anew: each time the page shows what the server drew."""
+    panel = PanelPage(page, page_server)
+    panel.load(example(steps=2, seed=int(kind.nodes_2)))
+    assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR
+    before = panel.shown()
+
+    panel.button("Hide tree").click()
+    panel.row("bear").locator(".pick").click()
+    middle = panel.centre_of(panel.panel.locator(".box"))
+    panel.drag(middle, (middle[0] - 40, middle[1] - 20))
+    change = panel.edits()["layers"]
+    assert change["1"] == {"visible": False} and change["2"]["right"] < -5 and change["2"]["down"] < -2
+    assert np.abs(panel.shown().astype(int) - before).max() > 30
+    assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR
+
+    title = page.locator(".layerdiff-panel .title").first
+    title.click()
+    assert panel.panel.count() == 0
+    title.click()
+    panel.panel.locator(".stage canvas").wait_for()
+
+    # Not run yet when it is saved.
+    panel.panel.get_by_label("Blend mode").select_option("multiply")
+    edits, shown = panel.edits(), panel.shown()
+    assert edits["layers"]["2"]["blend_mode"] == "multiply"
+    saved = page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+    prompt = page.evaluate(PROMPT)
+    assert json.loads(prompt[str(DECODE)]["inputs"]["edits"]) == edits
+    page.reload()
+    page.wait_for_function(READY)
+    # What ComfyUI's own page complains of while it starts.
+    errors.clear()
+    panel.load(saved)
+    assert panel.edits() == edits
+    assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR
+    assert np.array_equal(panel.shown(), shown)
+
+
+HELP = "LayerDiffSetLayer"
+# The node lies where no bar of the page does, so that it can be pressed.
+SHOW = """type => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [400, 300];
+}"""
+HELP_TITLE = (460, 285)
+
+
+def test_the_help_panel_shows_the_picture_of_the_node(page: Page) -> None:
+    """The last of all: with this panel open, the page of 1.47 draws no nodes any more once the graph was cleared."""
+    page.evaluate(SHOW, HELP)
+    help_button = page.get_by_test_id("info-button")
+    # A page that has just opened misses the first press.
+    for _ in range(10):
+        page.mouse.click(*HELP_TITLE)
+        page.wait_for_timeout(1000)
+        if help_button.is_visible():
+            break
+    help_button.click()
+    picture = page.locator(f".node-help-content img[src$='{HELP}.webp']")
+    picture.wait_for()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())

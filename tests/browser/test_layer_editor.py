@@ -1,0 +1,39 @@
+"""Our layers in ComfyUI's own layer editor, which is there from 0.31 on, where the page draws its nodes as elements."""
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.kinds import KINDS
+from tests.browser.panel_page import DECODE, VIEW, PanelPage, example
+from tools.host import Server
+
+ADD = """id => {
+    const decode = app.graph.getNodeById(id);
+    const editor = LiteGraph.createNode("ImageCompositor");
+    // Where no other node lies.
+    editor.pos = [decode.pos[0], decode.pos[1] + 2000];
+    app.graph.add(editor);
+    const slot = (sockets) => sockets.findIndex((socket) => socket.name === "layers");
+    decode.connect(slot(decode.outputs), editor, slot(editor.inputs));
+    return editor.id;
+}"""
+
+pytest.importorskip("comfy_extras.nodes_compositor", reason="This ComfyUI has no layer editor; it came with 0.31.",
+                    exc_type=ImportError)
+pytestmark = pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.nodes_2],
+                                     ids=[name for name, kind in KINDS.items() if kind.nodes_2], indirect=True, scope="module")
+
+
+def test_the_editor_opens_with_our_layers(page: Page, page_server: Server) -> None:
+    panel = PanelPage(page, page_server)
+    panel.load(example(steps=2, seed=7))
+    added = page.evaluate(ADD, DECODE)
+    panel.run()
+    page.evaluate(VIEW, added)
+    page.get_by_role("button", name="Open Compositor").click()
+    editor = page.get_by_role("dialog")
+    editor.get_by_text("bear").first.wait_for()
+    said = editor.inner_text()
+    # The topmost first.
+    assert -1 < said.index("bear") < said.index("tree") < said.index("background") < said.index("Background")
+    page.keyboard.press("Escape")

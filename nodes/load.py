@@ -20,7 +20,8 @@ class LayerDiffLoadModel(io.ComfyNode):
             description="Loads a complete layered model of either family, LayerDiff or Text2Layer: a small starter that the "
             "pack carries, or one of your own from models/layered_models. For your SD 1.5 checkpoints use Apply LayerDiff "
             "Adapter.",
-            search_aliases=["load layerdiff", "load text2layer", "layered checkpoint", "starter model"],
+            search_aliases=["text to layers", "load layerdiff", "load text2layer", "text2layer", "layered checkpoint",
+                            "starter model"],
             inputs=[io.Combo.Input("model_name", options=folders.model_names(), default=STARTER,
                                    tooltip="The file. layerdiff_starter, text2layer_starter and text2layer_two_foregrounds "
                                    "come with the pack: small, quick on a CPU, and they know a toy world only (the README "

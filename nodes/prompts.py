@@ -38,7 +38,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             category="LayerDiff/prompts",
             description="Encodes one prompt a layer, enriched by a global prompt that says what only the whole picture "
             "knows: light, place and size of things, style.",
-            search_aliases=["layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
+            search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the layered model or of its SD 1.5 checkpoint."),
                 ENHANCER.Input("enhancer", tooltip="From Load Layered Model or Apply LayerDiff Adapter."),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from layerdiff_core import layers as core
 from layerdiff_core.blend import MODES
-from layerdiff_core.layers import make_document, ordered
 from tests import w3c
 from tests.api.graphs import STARTER, changed, layered, node
 from tests.models import write_starter
@@ -53,6 +53,16 @@ def composited(pack: ModuleType, doc: dict[str, Any]) -> tuple[np.ndarray, np.nd
     """Composite Layers with colour_space linear: colour and alpha likewise."""
     image, transparency = pack.nodes.composite.LayerDiffCompositeLayers.execute(doc, "linear").args[:2]
     return image[0].numpy(), 1 - transparency[0].numpy()[..., None]
+
+
+def make_document(images: torch.Tensor, coverage: torch.Tensor, names: list[str]) -> dict[str, Any]:
+    """A LAYERS document as our nodes write it."""
+    return core.make_document(images, coverage, names).to_socket()
+
+
+def ordered(doc: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its layers as our nodes read it, bottom first."""
+    return core.Document.from_socket(doc).to_socket()["layers"]
 
 
 def document(layers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def damage_explained(name: str) -> Iterator[None]:
 def build_model(name: str, header: checkpoint.Header, tensors: dict[str, Tensor]) -> Any:
     """The MODEL of a complete file."""
     architecture = header.architecture
-    config = make_config(architecture["unet"], MeasuredLatent(architecture["latent"]), *unet_types(tensors))
+    config = make_config(networks.unet_config(architecture), MeasuredLatent(architecture["latent"]), *unet_types(tensors))
     model = LayeredModel(config, PREDICTIONS[architecture["prediction"]], header.layers,
                          comfy.model_management.unet_offload_device())
     checkpoint.check_tensors(f"{name}, UNet", tensors, shapes(model.diffusion_model))
@@ -96,15 +96,17 @@ def build_vae(name: str, architecture: dict, tensors: dict[str, Tensor]) -> Any:
     network = networks.autoencoder(architecture)
     checkpoint.check_tensors(f"{name}, VAE", tensors, shapes(network))
     network.load_state_dict(tensors)
-    return host_vae(network, architecture["latent"]["channels"])
+    return host_vae(network, architecture["latent"]["channels"], network.ratio)
 
 
-def host_vae(network: torch.nn.Module, channels: int) -> Any:
-    """The host's VAE around a network of ours. The host builds one of its own kinds only, so it gets a tiny one first."""
+def host_vae(network: torch.nn.Module, channels: int, ratio: int = 8) -> Any:
+    """The host's VAE around a network of ours, whose latents are `ratio` times smaller than pictures. The host builds one of
+    its own kinds only, so it gets a tiny one first."""
     vae = comfy.sd.VAE(sd=AutoencoderKL(**STAND_IN).state_dict(), config={"params": STAND_IN})
     vae.first_stage_model = network.eval().requires_grad_(False).to(vae.vae_dtype)
     vae.patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=vae.device,
                                                        offload_device=comfy.model_management.vae_offload_device())
+    vae.downscale_ratio = vae.upscale_ratio = ratio
     vae.size, vae.latent_channels = comfy.model_management.module_size(network), channels
     return vae
 
@@ -125,7 +127,7 @@ def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
     """
     header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
     parts = checkpoint.read_tensors(path, header)
-    model = layered_base(base, header.layers)
+    model = layered_base(base, header.layers, header.architecture.get("position", False))
     unet = model.diffusion_model
     wanted = {key: shape for key, shape in shapes(unet).items() if is_added(key)}
     checkpoint.check_tensors(f"{path.name} on this MODEL", parts["unet"], wanted)
@@ -144,15 +146,17 @@ def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
         return patcher, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
 
 
-def layered_base(base: Any, layers_trained: int = 0) -> LayeredModel:
-    """A layered model with the weights of an SD 1.5 MODEL and nothing added yet that was trained."""
+def layered_base(base: Any, layers_trained: int = 0, position: bool = False) -> LayeredModel:
+    """A layered model with the weights of an SD 1.5 MODEL and nothing added yet that was trained; `position`: with features
+    of the position."""
     old = base.model
     if type(old) is not comfy.model_base.BaseModel or not isinstance(old.model_config, comfy.supported_models.SD15) \
             or isinstance(old.latent_format, StackedLatent) or old.model_config.unet_config["in_channels"] != 4:
         raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, and this one is {type(old).__name__} of "
                          f"{type(old.model_config).__name__} (an inpainting model, another family, or already "
                          "layered). Load an SD 1.5 checkpoint.")
-    config = make_config(old.model_config.unet_config, old.latent_format, old.get_dtype(), old.manual_cast_dtype)
+    config = make_config({**old.model_config.unet_config, "position": position}, old.latent_format, old.get_dtype(),
+                         old.manual_cast_dtype)
     config.sampling_settings = old.model_config.sampling_settings
     model = LayeredModel(config, old.model_type, layers_trained, comfy.model_management.unet_offload_device())
     prefix = "diffusion_model."
@@ -167,13 +171,13 @@ def new_adapter(base: Any, heads: int, context_dim: int, seed: int) -> tuple[che
     """A fresh adapter for an SD 1.5 MODEL: it changes nothing until it is trained. For checkpoint.write."""
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    unet: LayerCollaborativeUNet = layered_base(base).diffusion_model
-    sizes = {"dim": context_dim, "heads": heads}
+    unet: LayerCollaborativeUNet = layered_base(base, position=True).diffusion_model
+    sizes = {"dim": context_dim, "heads": heads, "both_ways": True}
     enhancer = PromptEnhancer(**sizes)
     torch.random.set_rng_state(generator_state)
     tensors = {f"unet.{key}": value.half() for key, value in unet.state_dict().items() if is_added(key)}
     tensors |= {f"enhancer.{key}": value.half() for key, value in enhancer.state_dict().items()}
-    header = checkpoint.Header("layerdiff", "adapter", {"enhancer": sizes}, 0, "SD 1.5",
+    header = checkpoint.Header("layerdiff", "adapter", {"enhancer": sizes, "position": True}, 0, "SD 1.5",
                                "CC0-1.0: random numbers and zeros", "fresh, untrained")
     return header, tensors
 

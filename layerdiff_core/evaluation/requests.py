@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.objects import ObjectSet
-from ..data.scenes import SLOT_WORDS, Scene, captions, sample_scene
+from ..data.scenes import Scene, sample_scene
+from ..data.words import SLOT_WORDS, captions
 
 
 @dataclass

@@ -51,18 +51,20 @@ def names_of(objects: ObjectSet, index: int) -> tuple[str, ...]:
     return objects.prompts[index], *OTHER_NAMES.get(objects.names[index], ())
 
 
-def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True) -> tuple[str, list[str]]:
+def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True,
+             placed: bool = True) -> tuple[str, list[str]]:
     """Words for a scene: the global prompt and one prompt a layer, the background's first.
 
     What the global prompt leaves out is 3D, anywhere, in any light that the place has, and as large as its depth lets it be: it
     tells the sizes of all things where one behind is larger than one in front. It names the things in any order, or not
-    `shuffled` in that of the layers, the farthest first, for models that know which layer is which from it alone.
+    `shuffled` in that of the layers, the farthest first, for models that know which layer is which from it alone. Not
+    `placed`, it tells no slots and sizes.
     """
     place = PLACES[scene.place]
     prompts = [_bare(_pick(rng, place.prompts), rng)]
     prompts += [_bare(_name(rng, objects, foreground), rng) for foreground in scene.foregrounds]
     ordered = in_depth_order(scene)
-    related = not ordered or rng.random() > UNRELATED_SHARE
+    related = placed and (not ordered or rng.random() > UNRELATED_SHARE)
     things = [_thing(foreground, objects, rng, related, not ordered) for foreground in scene.foregrounds]
     if shuffled:
         rng.shuffle(things)

@@ -172,7 +172,7 @@ def new_adapter(base: Any, heads: int, context_dim: int, seed: int) -> tuple[che
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     unet: LayerCollaborativeUNet = layered_base(base, position=True).diffusion_model
-    sizes = {"dim": context_dim, "heads": heads, "both_ways": True}
+    sizes: dict[str, Any] = {"dim": context_dim, "heads": heads, "both_ways": True}
     enhancer = PromptEnhancer(**sizes)
     torch.random.set_rng_state(generator_state)
     tensors = {f"unet.{key}": value.half() for key, value in unet.state_dict().items() if is_added(key)}

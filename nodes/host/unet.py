@@ -83,7 +83,7 @@ class LayerCollaborativeUNet(UNetModel):
         picture, mask = x.chunk(2, dim=1)
         added = self.mask_in(mask)
         if self.position is not None:
-            added = added + self.position(position_features(*x.shape[-2:], x.device, x.dtype))
+            added = added + self.position(position_features(x.shape[-2], x.shape[-1], x.device, x.dtype))
 
         def add_features(h: Tensor, options: dict) -> Tensor:
             return h + added if options["block"] == ("input", 0) else h

@@ -1,9 +1,11 @@
-"""Trains the starter in stages: vae, decoder, text, unet, evaluator. Each goes on where it stopped; `export` writes the files."""
+"""Trains the starter in stages: vae, decoder, text, unet, evaluator. Each goes on where it stopped; `show` measures the
+autoencoder, `export` writes the files."""
 
 import argparse
 import copy
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,30 +19,35 @@ from tools.training_world import World, average_of, start_from
 # the host and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
+from layerdiff_pack.layerdiff_core.data.render import compose
 from layerdiff_pack.layerdiff_core.evaluation.evaluator import Evaluator
+from layerdiff_pack.layerdiff_core.evaluation.reconstruction import reconstruction_figures
+from layerdiff_pack.layerdiff_core.evaluation.renders import held_out_renderer
 from layerdiff_pack.layerdiff_core.training import diffusion, losses, starter, teach, vae
 from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures
 from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, layerdiff_loss
 from layerdiff_pack.layerdiff_core.training.pool import LatentPool
-from layerdiff_pack.layerdiff_core.training.render import Ring
+from layerdiff_pack.layerdiff_core.training.render import Items, Ring
 from layerdiff_pack.layerdiff_core.training.run import Run
-from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, scene_sheet
+from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
 CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, 0.6
 RENEWED = 16
+SHOWN, SHEETS = 8, 4
 EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
     renderer = world.renderer(EVALUATOR_SEED)
-    drawings = renderer.draw_all(options.variants)
+    ring = Ring(renderer, options.ring)
     model = Evaluator(len(world.objects), len(PLACES)).to(world.device, memory_format=torch.channels_last)
     run = Run(model, world.folder / "evaluator.safetensors", options.minutes * 60, 2e-3)
     while not run.done:
+        ring.renew(options.batch // RENEWED)
         with world.autocast():
-            loss, figures = evaluator_loss(model, renderer, drawings, options.batch)
+            loss, figures = evaluator_loss(model, renderer, ring, options.batch)
         run.update(loss)
         if run.step % TELL_EVERY == 0:
             run.tell(loss=loss.item(), **figures)
@@ -55,6 +62,8 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
     model = world.new_vae()
     run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, options.rate or 2e-3)
     fit_pictures(world, options, run, model, VAE_SEED)
+    with run.averaged():
+        run.tell(**kept(world, model))
     renderer = world.renderer(HELD_OUT_SEED)
     batches = vae.pictures(renderer, Ring(renderer, 128), 32)
     with run.averaged():
@@ -70,7 +79,35 @@ def train_decoder(world: World, options: argparse.Namespace) -> None:
     decoder = nn.ModuleDict({name: getattr(network, name) for name in ("decoder", "post_quant_conv", "refine")})
     run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, options.rate or 1e-3)
     fit_pictures(world, options, run, network, DECODER_SEED, std.view(1, -1, 1, 1))
+    with run.averaged():
+        run.tell(**kept(world, network))
     run.save()
+
+
+def show_vae(world: World, options: argparse.Namespace) -> None:
+    """Print what the autoencoder, as far as it is trained, keeps of held-out renders, and draw faces and places."""
+    network, generator = world.trained_vae(), torch.Generator().manual_seed(HELD_OUT_SEED)
+    print(kept(world, network), flush=True)
+    renderer = world.renderer(HELD_OUT_SEED)
+    for part in range(SHEETS):
+        things = torch.randperm(len(world.objects), generator=generator)[:SHOWN].to(world.device)
+        zeros = torch.zeros_like(things)
+        picture, coverage = renderer.foregrounds(Items(things, zeros, zeros + part % 3, zeros + 1, zeros + 1, zeros))
+        place, _ = renderer.places(SHOWN)
+        with world.autocast():
+            autoencoder_sheet(network, compose(place, [picture], [coverage]), world.folder / f"faces_{part}.png")
+
+
+@torch.no_grad()
+def kept(world: World, network: Any) -> dict[str, float]:
+    """The figures of an autoencoder on held-out renders."""
+    renderer = held_out_renderer(world.objects, world.data, world.canvas, world.device)
+
+    def through(pictures: torch.Tensor) -> torch.Tensor:
+        with world.autocast():
+            return decode(network, vae.encode(network, pictures.contiguous(memory_format=torch.channels_last)))
+
+    return reconstruction_figures(through, renderer)
 
 
 def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int,
@@ -115,7 +152,7 @@ def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: A
 
 def train_text(world: World, options: argparse.Namespace) -> None:
     """Teach text encoder and enhancer, before the UNet, to tell what the global prompt says of each layer."""
-    side = world.new_text_side()
+    side = world.new_text_side().to(world.device)
     start_from(side, options.start, world.vocabulary)
     held = copy.deepcopy(side).requires_grad_(False) if options.start else None
     teacher = teach.Teacher(side, starter.CONTEXT).to(world.device)
@@ -188,10 +225,11 @@ def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, s
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter into models/ and its judges into benchmarks/, in half precision."""
+    """Write the starter and, where it was trained, its judge, in half precision."""
     latent = json.loads((world.folder / "latent.json").read_text())
     network = world.trained_vae()
-    pixels = next(vae.pictures(world.renderer(VAE_SEED), world.renderer(VAE_SEED).draw_all(1), 64))
+    renderer = world.renderer(VAE_SEED)
+    pixels = next(vae.pictures(renderer, Ring(renderer, 64), 64)).pixels
     factors, bias = vae.preview_factors(network, pixels, torch.tensor(latent["mean"]), torch.tensor(latent["std"]))
     architecture = {**starter.ARCHITECTURE, "latent": {**starter.ARCHITECTURE["latent"], **latent,
                                                        "rgb_factors": factors, "rgb_bias": bias}}
@@ -201,14 +239,16 @@ def export(world: World, options: argparse.Namespace) -> None:
     tensors["text.token_ids"] = world.vocabulary.token_ids
     header = checkpoint.Header("layerdiff", "complete", architecture, starter.MAX_LAYERS, "from scratch",
                                "MIT (models/ATTRIBUTION.md)", "scenes rendered by this pack, see models/README.md")
-    checkpoint.write(MODELS / "layerdiff_starter.safetensors", header, tensors)
-    judge = {name: tensor.half() for name, tensor in average_of(world.folder / "evaluator.safetensors").items()}
-    save_file(judge, setup.ROOT / "benchmarks" / "evaluator.safetensors", metadata={
-        "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
+    checkpoint.write(Path(options.models) / "layerdiff_starter.safetensors", header, tensors)
+    trained_judge = world.folder / "evaluator.safetensors"
+    if trained_judge.exists():
+        judge = {name: tensor.half() for name, tensor in average_of(trained_judge).items()}
+        save_file(judge, Path(options.judges) / "evaluator.safetensors", metadata={
+            "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 
-STAGES = {"evaluator": train_evaluator, "vae": train_vae, "decoder": train_decoder, "text": train_text,
-          "unet": train_unet, "export": export}
+STAGES = {"vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": train_text, "unet": train_unet,
+          "evaluator": train_evaluator, "export": export}
 
 
 def main() -> None:
@@ -218,6 +258,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="where the state is kept")
+    parser.add_argument("--models", default=str(MODELS), help="where export writes the starter")
+    parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="where export writes the judge")
     parser.add_argument("--batch", type=int, default=48, help="pictures, or layers, in a step")
     parser.add_argument("--rate", type=float, help="the learning rate at its height, instead of the stage's own")
     parser.add_argument("--start", help="a layered model's file to begin text and UNet from, as far as it fits")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -35,7 +36,7 @@ MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
 CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, 0.6
 RENEWED = 16
-SHOWN, SHEETS = 8, 4
+SHOWN, SHEETS, EXAMINED = 8, 4, 200
 EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
 
 
@@ -166,6 +167,11 @@ def train_text(world: World, options: argparse.Namespace) -> None:
         run.update(loss)
         if run.step % TELL_EVERY == 0:
             run.tell(loss=loss.item(), layers=batch.layers, **figures)
+    with run.averaged(), world.autocast(), torch.no_grad():
+        for layers in range(2, starter.MAX_LAYERS + 1):
+            batch = world.scene_source(0, HELD_OUT_SEED).batch(layers, EXAMINED, np.random.default_rng(HELD_OUT_SEED))
+            batch = batch.to(world.device)
+            run.tell(layers=layers, **teach.told_right(teacher(batch)[0], batch))
     run.save()
 
 

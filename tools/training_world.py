@@ -58,8 +58,11 @@ class World:
 
     def scenes(self, layers: int, seed: int) -> Iterator[Batch]:
         """Endless training batches of about so many layers, on the device. No second process: they are quickly rolled."""
-        scenes = Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed)
-        return (batch.to(self.device) for batch in scenes)
+        return (batch.to(self.device) for batch in self.scene_source(layers, seed))
+
+    def scene_source(self, layers: int, seed: int) -> Scenes:
+        """What such batches come from."""
+        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed)
 
     def new_text_side(self) -> TextSide:
         """A fresh text encoder and an enhancer whose gates are open."""

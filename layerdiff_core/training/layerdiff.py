@@ -65,9 +65,10 @@ class Scenes(IterableDataset):
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
             layers = int(rng.choice(list(LAYER_SHARES), p=list(LAYER_SHARES.values())))
-            yield self._batch(layers, self.total // layers, rng)
+            yield self.batch(layers, self.total // layers, rng)
 
-    def _batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
+    def batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
+        """`count` scenes of so many layers."""
         place, side, foregrounds, rows, global_rows, said = [], [], [], [], [], []
         for _ in range(count):
             scene = sample_scene(rng, self.objects, layers)

@@ -36,7 +36,12 @@ def teaching_loss(teacher: Teacher, batch: Batch, held: Tensor | None = None) ->
     loss = F.cross_entropy(logits.flatten(0, 2), batch.told.flatten())
     if held is not None:
         loss = loss + HOLD_WEIGHT * (plain.float() - held).square().mean()
+    return loss, told_right(logits, batch)
+
+
+def told_right(logits: Tensor, batch: Batch) -> dict[str, float]:
+    """For each trait the share of right answers where something is told; 0 where nothing is."""
     right = (logits.argmax(-1) == batch.told).float()
     is_told = (batch.told != UNTOLD).float()
     shares = (right * is_told).sum((0, 1)) / is_told.sum((0, 1)).clamp_min(1)
-    return loss, dict(zip(TRAITS, shares.tolist()))
+    return dict(zip(TRAITS, shares.tolist()))

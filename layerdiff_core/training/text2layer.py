@@ -56,7 +56,7 @@ class FixedScenes(Scenes):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
-            yield self._batch(self.foregrounds + 1, self.total, rng)
+            yield self.batch(self.foregrounds + 1, self.total, rng)
 
 
 def draw(renderer: Renderer, drawings: Drawings, batch: Batch) -> Layers:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tools import setup
-from tools.training_world import World, average_of, start_from
+from tools.training_world import World, average_of
 
 # isort: split
 # the host and the pack can be imported once training_world has been
@@ -31,6 +31,7 @@ from layerdiff_pack.layerdiff_core.training.pool import LatentPool
 from layerdiff_pack.layerdiff_core.training.render import Items, Ring
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
+from layerdiff_pack.layerdiff_core.training.start import start_from
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
@@ -154,7 +155,7 @@ def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: A
 def train_text(world: World, options: argparse.Namespace) -> None:
     """Teach text encoder and enhancer, before the UNet, to tell what the global prompt says of each layer."""
     side = world.new_text_side().to(world.device)
-    start_from(side, options.start, world.vocabulary)
+    begin(side, world, options)
     held = copy.deepcopy(side).requires_grad_(False) if options.start else None
     teacher = teach.Teacher(side, starter.CONTEXT).to(world.device)
     run = Run(teacher, world.folder / "text.safetensors", options.minutes * 60, options.rate or 1e-3)
@@ -175,13 +176,20 @@ def train_text(world: World, options: argparse.Namespace) -> None:
     run.save()
 
 
+def begin(parts: nn.Module, world: World, options: argparse.Namespace) -> None:
+    """Start from another model's weights where that was asked for."""
+    if options.start:
+        taken = start_from(parts, Path(options.start), world.vocabulary)
+        print(f"{taken} of {len(parts.state_dict())} tensors from {options.start}", flush=True)
+
+
 def train_unet(world: World, options: argparse.Namespace) -> None:
     latent = json.loads((world.folder / "latent.json").read_text())
     mean, std = torch.tensor(latent["mean"]), torch.tensor(latent["std"])
     decoder, pool = world.trained_vae(), latent_pool(world, options, mean, std)
     side = world.new_text_side()
     parts = LayerDiff(world.new_unet(), side.text, side.enhancer)
-    start_from(parts, options.start, world.vocabulary)
+    begin(parts, world, options)
     taught = world.folder / "text.safetensors"
     if taught.exists():
         side.load_state_dict({name.removeprefix("side."): value for name, value in average_of(taught).items()

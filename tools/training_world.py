@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from tools import training_host
 
@@ -21,8 +20,6 @@ from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, Scenes, Text
 from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
-
-EMBEDDING = "text_model.embeddings.token_embedding.weight"
 
 
 class World:
@@ -82,24 +79,6 @@ class World:
         network = networks.autoencoder(starter.ARCHITECTURE)
         networks.initialise(network)
         return network.to(self.device, memory_format=torch.channels_last)
-
-
-def start_from(parts: nn.Module, path: str | None, vocabulary: Vocabulary) -> None:
-    """Begin with the weights of a layered model's file as far as they fit, and with its words as far as they are known."""
-    if not path:
-        return
-    tensors, own = load_file(path), parts.state_dict()
-    rows, token_ids = tensors.pop(f"text.{EMBEDDING}"), tensors.pop("text.token_ids").tolist()
-    fitting = {name: value.float() for name, value in tensors.items() if name in own and own[name].shape == value.shape}
-    fitting.pop("enhancer.gate", None)  # stays open
-    parts.load_state_dict(fitting, strict=False)
-    table = own[f"text.{EMBEDDING}"]
-    with torch.no_grad():
-        table[0] = rows[0]
-        for row, token in enumerate(token_ids, start=1):
-            if token in vocabulary.row:
-                table[vocabulary.row[token]] = rows[row]
-    print(f"{len(fitting)} of {len(own)} tensors from {path}", flush=True)
 
 
 def average_of(path: Path) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from layerdiff_core.data.backgrounds import PLACES
@@ -17,8 +18,9 @@ from layerdiff_core.training.layerdiff import UNTOLD, Batch, Scenes, TextSide, t
 from layerdiff_core.training.pool import LatentPool
 from layerdiff_core.training.render import Renderer, Ring
 from layerdiff_core.training.run import Run
+from layerdiff_core.training.start import EMBEDDING, start_from
 from layerdiff_core.training.teach import Teacher, teaching_loss
-from layerdiff_core.training.text import UNKNOWN, with_unknown
+from layerdiff_core.training.text import UNKNOWN, Vocabulary, with_unknown
 from tests.world import discs
 
 SIDE, LATENT = 64, 8
@@ -144,6 +146,24 @@ def test_holding_costs_what_the_plain_tokens_leave() -> None:
     plain = teacher(batch)[1].detach()
     free, held, moved = (teaching_loss(teacher, batch, target)[0].item() for target in (None, plain, plain + 0.1))
     assert held == pytest.approx(free) and moved > held + 0.05
+
+
+def test_a_start_takes_what_fits_and_the_words_that_both_know(tmp_path: Path) -> None:
+    def parts(rows: int, width: int) -> nn.ModuleDict:
+        table = nn.ModuleDict({"token_embedding": nn.Embedding(rows, 4)})
+        text = nn.ModuleDict({"text_model": nn.ModuleDict({"embeddings": table})})
+        enhancer = nn.ParameterDict({"gate": torch.ones(2)})
+        return nn.ModuleDict({"text": text, "enhancer": enhancer, "same": nn.Linear(2, 2), "other": nn.Linear(2, width)})
+
+    old, new = parts(4, 3), parts(4, 5)
+    table, before = old.get_parameter(EMBEDDING), {name: value.clone() for name, value in new.state_dict().items()}
+    save_file({**old.state_dict(), "text.token_ids": torch.tensor([7, 8, 9])}, tmp_path / "old.safetensors")
+    words = Vocabulary(lambda word: [int(word)], ["9"], 7, 10)  # rows: 7, 9, 10
+    assert start_from(new, tmp_path / "old.safetensors", words) == 2
+    after = new.state_dict()
+    assert torch.equal(after["same.weight"], old.state_dict()["same.weight"])
+    assert torch.equal(after["other.weight"], before["other.weight"]) and (after["enhancer.gate"] == 1).all()
+    assert torch.equal(after[EMBEDDING], torch.stack([table[0], table[1], table[3], before[EMBEDDING][3]]).detach())
 
 
 def test_crops_look_where_the_weight_is() -> None:

@@ -102,9 +102,13 @@ class Renderer:
 
     @torch.no_grad()
     def foregrounds(self, items: Items) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1."""
-        return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
-                                self.homes[items.object], self.generator, self.canvas, items.side)
+        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1.
+
+        In full precision also where a training step's lower one is on: half of a colour's bits would be lost.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
+                                    self.homes[items.object], self.generator, self.canvas, items.side)
 
     def places(self, count: int) -> tuple[Tensor, Tensor]:
         """Random places, [count, 3, canvas, canvas] in 0..1, lit from either side; and the places' numbers."""

@@ -192,6 +192,19 @@ def test_the_ring_renews_the_oldest(renderer: Renderer) -> None:
     assert changed.tolist() == [True] * 4 + [False] * 2
 
 
+def test_drawings_keep_their_precision_inside_a_training_step() -> None:
+    def drawn() -> Tensor:
+        black = torch.zeros(len(PLACES), SIDE, SIDE, 3, dtype=torch.uint8)
+        bank = {"pictures": black, "place": torch.arange(len(PLACES)), "light": torch.zeros(len(PLACES), dtype=torch.long)}
+        objects = discs(4, SIDE)
+        objects.images = objects.images[:, :1]
+        return Renderer(objects, bank, SIDE, torch.device("cpu"), 3).random_foregrounds(8)[1]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = drawn()
+    assert torch.equal(inside, drawn())
+
+
 def test_a_pause_does_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])

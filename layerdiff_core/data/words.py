@@ -33,7 +33,7 @@ OTHER_NAMES = {
     "halloween pumpkin": ("a pumpkin",), "yellow star": ("a star",), "red apple": ("an apple",), "red rose": ("a rose",),
     "slice of watermelon": ("a watermelon",), "slice of pizza": ("a pizza",),
 }
-OTHER_NAME_SHARE, UNRELATED_SHARE, TOLD_SHARE, LIGHT_TOLD_SHARE = 0.25, 0.15, 0.5, 0.6
+OTHER_NAME_SHARE, UNRELATED_SHARE, TOLD_SHARE, LIGHT_TOLD_SHARE, AT_SHARE = 0.25, 0.15, 0.5, 0.6, 0.2
 
 
 @dataclass
@@ -51,6 +51,11 @@ def names_of(objects: ObjectSet, index: int) -> tuple[str, ...]:
     return objects.prompts[index], *OTHER_NAMES.get(objects.names[index], ())
 
 
+def places_of(name: str) -> tuple[str, ...]:
+    """Every noun phrase for a place, the canonical one first."""
+    return *PLACES[name].prompts, f"the {name}"
+
+
 def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True,
              placed: bool = True) -> tuple[str, list[str]]:
     """Words for a scene: the global prompt and one prompt a layer, the background's first.
@@ -60,8 +65,7 @@ def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffle
     `shuffled` in that of the layers, the farthest first, for models that know which layer is which from it alone. Not
     `placed`, it tells no slots and sizes.
     """
-    place = PLACES[scene.place]
-    prompts = [_bare(_pick(rng, place.prompts), rng)]
+    prompts = [_bare(_pick(rng, places_of(scene.place)), rng)]
     prompts += [_bare(_name(rng, objects, foreground), rng) for foreground in scene.foregrounds]
     ordered = in_depth_order(scene)
     related = placed and (not ordered or rng.random() > UNRELATED_SHARE)
@@ -87,7 +91,8 @@ def told(scene: Scene, objects: ObjectSet, global_prompt: str) -> Told:
 
 def _sentence(scene: Scene, things: list[str], rng: np.random.Generator) -> str:
     place = PLACES[scene.place]
-    where = _pick(rng, place.prompts)
+    where = _pick(rng, places_of(scene.place))
+    preposition = "at" if rng.random() < AT_SHARE else place.preposition
     light_told = len(place.lights) > 1 and rng.random() < LIGHT_TOLD_SHARE
     light = _pick(rng, LIGHT_WORDS[scene.light]) if light_told else ""
     style = _pick(rng, STYLE_WORDS[scene.style]) if scene.style or rng.random() < 0.5 else ""
@@ -96,7 +101,7 @@ def _sentence(scene: Scene, things: list[str], rng: np.random.Generator) -> str:
     if shape == 1 and " with " in where:
         shape = 3
     if shape == 0:
-        body = f"{listed} {place.preposition} {where} {light}"
+        body = f"{listed} {preposition} {where} {light}"
     elif shape == 1:
         body = f"{where} {light} with {listed}"
     elif shape == 2:

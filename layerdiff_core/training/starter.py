@@ -4,7 +4,7 @@ from typing import Any
 
 from ..data.backgrounds import PLACES
 from ..data.objects import ObjectSet
-from ..data.words import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS, names_of
+from ..data.words import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS, names_of, places_of
 from .text import LENGTH, split_words
 
 CANVAS = 256
@@ -41,5 +41,5 @@ def caption_words(objects: ObjectSet) -> set[str]:
     """Every word that captions can hold."""
     phrases = [name for index in range(len(objects)) for name in names_of(objects, index)] + ["a an the and with , ."]
     phrases += [words for group in (*STYLE_WORDS, *LIGHT_WORDS, *SLOT_WORDS, *SIZE_WORDS) for words in group]
-    phrases += [phrase for place in PLACES.values() for phrase in (*place.prompts, place.preposition)]
+    phrases += [phrase for name, place in PLACES.items() for phrase in (*places_of(name), place.preposition)]
     return {word for phrase in phrases for word in split_words(phrase)}

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "start ComfyUI with the pack in it and print the address",
     "bench": "measure speed and memory beside the host's own, into benchmarks/results/",
     "evaluate": "measure how well the starter draws what it is asked for, into benchmarks/results/",
+    "ablate": "switch parts of the method off and test what differs, into benchmarks/results/; goes on at will",
     "train-starter": "train the starter model; stops and goes on at will",
     "train-text2layer": "train the starter of the Text2Layer family; stops and goes on at will",
     "compare-text2layer": "test the Text2Layer paper's claims about its autoencoder: many short trainings; goes on at will",

@@ -15,7 +15,7 @@ import torch
 from tools import setup
 from tools import train_text2layer as training
 from tools.significance import compare
-from tools.train_starter import World, average_of
+from tools.training_world import World, average_of
 
 # isort: split
 # the host and the pack can be imported once train_starter has been
@@ -27,7 +27,7 @@ from layerdiff_pack.layerdiff_core.evaluation.requests import Request, held_out_
 from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import sample
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
-from layerdiff_pack.layerdiff_core.training.starter import CANVAS
+from layerdiff_pack.layerdiff_core.training.text2layer import CANVAS
 from layerdiff_pack.nodes.host import networks
 
 RESULT = setup.ROOT / "benchmarks" / "results" / "text2layer.json"
@@ -160,7 +160,7 @@ def main() -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(budget(options)), "utf-8")
     training.prepare_torch()
-    world, started = World(options), time.monotonic()
+    world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in TERMS}
     # seed by seed, so that a stop leaves all variants with about as many runs

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from layerdiff_core.data.backgrounds import render_background  # noqa: E402
 from layerdiff_core.data.objects import load_objects  # noqa: E402
 from layerdiff_core.data.render import compose, draw_foregrounds  # noqa: E402
-from layerdiff_core.data.scenes import HOMES, LIGHTS, captions, sample_scene  # noqa: E402
+from layerdiff_core.data.scenes import HOMES, LIGHTS, sample_scene  # noqa: E402
+from layerdiff_core.data.words import captions  # noqa: E402
 
 SIDE, TEXT, COLUMNS = 192, 64, 5
 
@@ -38,6 +39,7 @@ def main() -> None:
         scene = sample_scene(rng, objects, layers, options.heldout)
         words, prompts = captions(scene, objects, rng)
         ground = render_background(scene.place, LIGHTS[scene.light], rng, 256)
+        ground = ground[:, ::-1].copy() if scene.side else ground  # painted lit from the left
         background = torch.from_numpy(ground).permute(2, 0, 1)[None].float() / 255
         things = scene.foregrounds
         picture, coverage = torch.zeros(0, 3, 256, 256), torch.zeros(0, 1, 256, 256)
@@ -45,9 +47,9 @@ def main() -> None:
             index = torch.tensor([thing.object for thing in things])
             home = torch.tensor([HOMES.index(objects.homes[thing.object]) for thing in things])
             size, slot = (torch.tensor([getattr(thing, what) for thing in things]) for what in ("size", "slot"))
-            style, light = (torch.full_like(index, value) for value in (scene.style, scene.light))
+            style, light, side = (torch.full_like(index, value) for value in (scene.style, scene.light, scene.side))
             picture, coverage = draw_foregrounds(
-                objects.images, index, style, light, size, slot, home, generator, background.shape[-1]
+                objects.images, index, style, light, size, slot, home, generator, background.shape[-1], side
             )
         image = compose(background, list(picture[:, None]), list(coverage[:, None]))
         masked = coverage * picture + (1 - coverage) * (0.75 + 0.25 * picture)

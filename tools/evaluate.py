@@ -14,8 +14,10 @@ from torch import Tensor
 
 from layerdiff_core.data.objects import ObjectSet, build_objects, load_objects
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
+from layerdiff_core.evaluation.reconstruction import reconstruction_figures
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
+from layerdiff_core.evaluation.traits import References, Traits, references, trait_ceilings, trait_figures, traits_of
 
 from . import evaluate_text2layer, inprocess, setup
 from .bench import machine
@@ -36,19 +38,30 @@ class Studio:
         nodes = pack.nodes
         self.encode, self.empty = nodes.prompts.LayerDiffEncodePrompts, nodes.latents.LayerDiffEmptyLatent
         self.sample, self.decode = nodes.sample.LayerDiffSMGKSampler, nodes.decode.LayerDiffDecodeLayers
-        self.settings = {**defaults(self.sample), **changes}
+        self.settings, self.encoding = {**defaults(self.sample), **changes}, defaults(self.encode)
         self.model, self.clip, self.vae, self.enhancer = nodes.load.LayerDiffLoadModel.execute(model_name).args
+
+    @property
+    def canvas(self) -> int:
+        """Pixels a side for which the model was made."""
+        side = self.model.model.model_config.unet_config["image_size"]
+        return side * self.vae.spacial_compression_encode()
+
+    @torch.inference_mode()
+    def through(self, pictures: Tensor) -> Tensor:
+        """Pictures [N, 3, H, W] in 0..1 to the VAE's latents and back."""
+        return channels_first(self.vae.decode(self.vae.encode(pictures.movedim(1, -1)))[..., :3])
 
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
         """Draw scenes of one number of layers; the noise of the whole batch comes of the seed."""
-        encoded = [self.encode.execute(**{**defaults(self.encode), "clip": self.clip, "enhancer": self.enhancer,
+        encoded = [self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
                                           "global_prompt": request.global_prompt, "layer_prompts": request.lines()}).args
                    for request in requests]
         _, negative, layers, _ = encoded[0]
         tokens = torch.cat([positive[0][0] for positive, *_ in encoded])
-        latent = self.empty.execute(**{**defaults(self.empty), "vae": self.vae, "layers": layers,
-                                       "scenes": len(requests)}).args[0]
+        latent = self.empty.execute(vae=self.vae, width=self.canvas, height=self.canvas, layers=layers,
+                                    scenes=len(requests)).args[0]
         sampled = self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
                                       latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0]
         _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
@@ -63,26 +76,34 @@ class Gallery:
     """All scenes drawn with one setting, by their number of layers."""
 
     verdicts: dict[int, list[Verdict]] = field(default_factory=dict)
+    traits: dict[int, list[Traits]] = field(default_factory=dict)
     composites: dict[int, Tensor] = field(default_factory=dict)
     shown: dict[int, Drawn] = field(default_factory=dict)
 
 
-def hold_gallery(studio: Studio, judge: Judge, objects: ObjectSet, each: int, seed: int, progress: Progress) -> Gallery:
+def hold_gallery(studio: Studio, judge: Judge, known: References, objects: ObjectSet, each: int, seed: int,
+                 progress: Progress, numbers: tuple[int, ...] = LAYERS) -> Gallery:
     """Draw and judge `each` held-out scenes of every number of layers."""
     gallery = Gallery()
-    for layers in LAYERS:
+    for layers in numbers:
         requests = held_out_requests(objects, layers, each, seed)
-        verdicts, drawings = [], []
+        verdicts, traits, drawings = [], [], []
         for start in range(0, each, BATCH):
             part = requests[start:start + BATCH]
             drawn = studio.draw(part, seed + start)
             verdicts += judge_scenes(judge, part, drawn)
+            traits += traits_of(known, part, drawn)
             drawings.append(drawn)
             progress.add(len(part), layers)
-        gallery.verdicts[layers] = verdicts
+        gallery.verdicts[layers], gallery.traits[layers] = verdicts, traits
         gallery.composites[layers] = torch.cat([drawn.composites for drawn in drawings])
         gallery.shown[layers] = drawings[0]
     return gallery
+
+
+def all_figures(judge: Judge, gallery: Gallery) -> dict[str, dict[str, float]]:
+    """The figures of a gallery for each number of layers."""
+    return {**figures(judge, gallery.verdicts), **trait_figures(gallery.traits)}
 
 
 def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet, folder: Path, scenes: int, seed: int,
@@ -93,22 +114,23 @@ def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet
     progress = Progress(each * len(LAYERS) * (1 + len(smg_scales)))
     print(f"Drawing {each} scenes each of {', '.join(map(str, LAYERS))} layers ...", flush=True)
     studio = Studio(pack, model_name)
-    gallery = hold_gallery(studio, judge, objects, each, seed, progress)
+    renderer = held_out_renderer(objects, folder, studio.canvas, judge.device)
+    known = references(objects, renderer)
+    gallery = hold_gallery(studio, judge, known, objects, each, seed, progress)
     others = {}
     for scale in smg_scales:
         print(f"Drawing the same with smg_scale {scale} ...", flush=True)
-        other = hold_gallery(Studio(pack, model_name, smg_scale=scale), judge, objects, each, seed, progress)
-        others[str(scale)] = figures(judge, other.verdicts)
+        other = hold_gallery(Studio(pack, model_name, smg_scale=scale), judge, known, objects, each, seed, progress)
+        others[str(scale)] = all_figures(judge, other)
     print("Measuring the judge itself on real renders ...", flush=True)
-    canvas = gallery.composites[LAYERS[0]].shape[-1]
-    renderer = held_out_renderer(objects, folder, canvas, judge.device)
     report = {
-        **figures(judge, gallery.verdicts), **ceilings(judge, renderer),
+        **all_figures(judge, gallery), **ceilings(judge, renderer), **trait_ceilings(known, renderer),
         **distances(judge, renderer, gallery.composites),
+        "autoencoder": reconstruction_figures(studio.through, renderer, each),
         "worst_objects": worst_objects(judge, [verdict for group in gallery.verdicts.values() for verdict in group]),
         "other_smg_scales": others, "scenes": each * len(LAYERS), "seed": seed, "model": model_name,
         "settings": {**studio.settings, "seed": f"{seed} + number of the batch's first scene", "batch": BATCH,
-                     "canvas": canvas, "objects": len(objects), "places": len(judge.places)},
+                     "canvas": studio.canvas, "objects": len(objects), "places": len(judge.places)},
         "machine": machine(), "seconds": round(time.monotonic() - started, 1),
     }
     return report, gallery
@@ -121,6 +143,7 @@ def table(report: dict[str, Any]) -> str:
         if isinstance(values, dict) and list(values) == [str(layers) for layers in LAYERS]:
             rows.append(f"{name:<34}" + "".join(f"{value:>9.4f}" for value in values.values()))
     rows += [f"{name:<34}{report[name]:>9.4f}" for name in report if "heldout" in name]
+    rows += [f"{'autoencoder: ' + name:<34}{value:>9.4f}" for name, value in report["autoencoder"].items()]
     worst = (f"{name} {facts['accuracy']:.2f} (as {facts['seen_instead']})" for name, facts in report["worst_objects"].items())
     return "\n".join([*rows, "worst objects: " + ", ".join(worst)])
 

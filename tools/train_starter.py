@@ -1,85 +1,55 @@
-"""Trains the starter in stages: vae, decoder, unet, evaluator. Each goes on where it stopped; `export` writes the files."""
+"""Trains the starter in stages: vae, decoder, text, unet, evaluator. Each goes on where it stopped; `show` measures the
+autoencoder, `export` writes the files."""
 
 import argparse
+import copy
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader
 
-from tools import setup, training_host
+from tools import setup
+from tools.training_world import World, average_of
 
-training_host.import_networks()
-
-from layerdiff_pack.layerdiff_core import checkpoint  # noqa: E402
-from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
-from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
-from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
-from layerdiff_pack.layerdiff_core.evaluator import Evaluator  # noqa: E402
-from layerdiff_pack.layerdiff_core.training import diffusion, starter, vae  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, Scenes, layerdiff_loss  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.pool import LatentPool  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.run import Run  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, scene_sheet  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
-from layerdiff_pack.nodes.host import networks  # noqa: E402
+# isort: split
+# the host and the pack can be imported once training_world has been
+from layerdiff_pack.layerdiff_core import checkpoint
+from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
+from layerdiff_pack.layerdiff_core.data.render import compose
+from layerdiff_pack.layerdiff_core.evaluation.reconstruction import reconstruction_figures
+from layerdiff_pack.layerdiff_core.evaluation.renders import held_out_renderer
+from layerdiff_pack.layerdiff_core.evaluator import Evaluator
+from layerdiff_pack.layerdiff_core.training import diffusion, losses, starter, teach, vae
+from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures
+from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, layerdiff_loss
+from layerdiff_pack.layerdiff_core.training.pool import LatentPool
+from layerdiff_pack.layerdiff_core.training.render import Items, Ring
+from layerdiff_pack.layerdiff_core.training.run import Run
+from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
+from layerdiff_pack.layerdiff_core.training.start import start_from
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
+CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, 0.8
+RENEWED = 16
+SHOWN, SHEETS, EXAMINED = 8, 4, 200
 EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
-
-
-class World:
-    """Everything that the stages share: objects, places, words, the device."""
-
-    def __init__(self, options: argparse.Namespace):
-        self.device = torch.device(options.device)
-        self.folder, self.data = Path(options.out), Path(options.data)
-        path = self.data / "objects.safetensors"
-        objects = load_objects(path if path.exists() else build_objects(self.data))
-        self.objects = objects.first(options.objects, options.styles)
-        bank_path = self.data / f"places_{starter.CANVAS}_{options.place_variants}.safetensors"
-        self.bank = place_bank(bank_path, options.place_variants, starter.CANVAS)
-        tokens = training_host.word_tokenizer(self.data, starter.caption_words(self.objects))
-        self.vocabulary = Vocabulary(tokens[0], starter.caption_words(self.objects), *tokens[1:])
-        print(f"{len(self.objects)} objects, {len(PLACES)} places in {len(self.bank['place'])} pictures, "
-              f"{len(self.vocabulary)} tokens", flush=True)
-
-    def renderer(self, seed: int) -> Renderer:
-        return Renderer(self.objects, self.bank, starter.CANVAS, self.device, seed)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-    def trained_vae(self) -> Any:
-        """The averaged autoencoder of the earlier stages, frozen."""
-        network = self.new_vae()
-        network.load_state_dict(average_of(self.folder / "vae.safetensors"))
-        if (self.folder / "decoder.safetensors").exists():
-            network.load_state_dict(average_of(self.folder / "decoder.safetensors"), strict=False)
-        return network.requires_grad_(False)
-
-    def new_vae(self) -> Any:
-        network = networks.autoencoder(starter.ARCHITECTURE)
-        networks.initialise(network)
-        return network.to(self.device, memory_format=torch.channels_last)
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
     renderer = world.renderer(EVALUATOR_SEED)
-    drawings = renderer.draw_all(options.variants)
+    ring = Ring(renderer, options.ring)
     model = Evaluator(len(world.objects), len(PLACES)).to(world.device, memory_format=torch.channels_last)
     run = Run(model, world.folder / "evaluator.safetensors", options.minutes * 60, 2e-3)
     while not run.done:
+        ring.renew(options.batch // RENEWED)
         with world.autocast():
-            loss, figures = evaluator_loss(model, renderer, drawings, options.batch)
+            loss, figures = evaluator_loss(model, renderer, ring, options.batch)
         run.update(loss)
         if run.step % TELL_EVERY == 0:
             run.tell(loss=loss.item(), **figures)
@@ -92,8 +62,12 @@ def train_evaluator(world: World, options: argparse.Namespace) -> None:
 
 def train_vae(world: World, options: argparse.Namespace) -> None:
     model = world.new_vae()
-    run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, 2e-3)
-    batches = fit_pictures(world, options, run, model, VAE_SEED)
+    run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, options.rate or 2e-3)
+    fit_pictures(world, options, run, model, VAE_SEED)
+    with run.averaged():
+        run.tell(**kept(world, model))
+    renderer = world.renderer(HELD_OUT_SEED)
+    batches = vae.pictures(renderer, Ring(renderer, 128), 32)
     with run.averaged():
         mean, std = vae.latent_statistics(model, batches)
     (world.folder / "latent.json").write_text(json.dumps({"mean": mean, "std": std}))
@@ -103,49 +77,125 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
 def train_decoder(world: World, options: argparse.Namespace) -> None:
     """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
     network = world.trained_vae()
-    decoder = nn.ModuleDict({"decoder": network.decoder, "post_quant_conv": network.post_quant_conv})
-    run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, 1e-3)
-    fit_pictures(world, options, run, network, DECODER_SEED)
+    std = torch.tensor(json.loads((world.folder / "latent.json").read_text())["std"], device=world.device)
+    decoder = nn.ModuleDict({name: getattr(network, name) for name in ("decoder", "post_quant_conv", "refine")})
+    run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, options.rate or 1e-3)
+    fit_pictures(world, options, run, network, DECODER_SEED, std.view(1, -1, 1, 1))
+    with run.averaged():
+        run.tell(**kept(world, network))
     run.save()
 
 
-def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int) -> Iterator[torch.Tensor]:
-    """Train what the run trains of an autoencoder until its time is up. Returns the batches that go on."""
-    renderer = world.renderer(seed)
-    batches = vae.pictures(renderer, renderer.draw_all(options.variants), options.batch)
-    sheet = run.path.with_suffix(".png")
-    while not run.done:
-        pixels = next(batches).contiguous(memory_format=torch.channels_last)
+def show_vae(world: World, options: argparse.Namespace) -> None:
+    """Print what the autoencoder, as far as it is trained, keeps of held-out renders, and draw faces and places."""
+    network, generator = world.trained_vae(), torch.Generator().manual_seed(HELD_OUT_SEED)
+    print(kept(world, network), flush=True)
+    renderer = world.renderer(HELD_OUT_SEED)
+    for part in range(SHEETS):
+        things = torch.randperm(len(world.objects), generator=generator)[:SHOWN].to(world.device)
+        zeros = torch.zeros_like(things)
+        picture, coverage = renderer.foregrounds(Items(things, zeros, zeros + part % 3, zeros + 1, zeros + 1, zeros))
+        place, _ = renderer.places(SHOWN)
         with world.autocast():
-            loss, figures = vae.autoencoder_loss(network, pixels)
+            autoencoder_sheet(network, compose(place, [picture], [coverage]), world.folder / f"faces_{part}.png")
+
+
+@torch.no_grad()
+def kept(world: World, network: Any) -> dict[str, float]:
+    """The figures of an autoencoder on held-out renders."""
+    renderer = held_out_renderer(world.objects, world.data, world.canvas, world.device)
+
+    def through(pictures: torch.Tensor) -> torch.Tensor:
+        with world.autocast():
+            return decode(network, vae.encode(network, pictures.contiguous(memory_format=torch.channels_last)))
+
+    return reconstruction_figures(through, renderer)
+
+
+def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int,
+                 latent_std: torch.Tensor | None = None) -> None:
+    """Train what the run trains of an autoencoder until its time is up: in crops at first, at last on whole canvases."""
+    renderer = world.renderer(seed + run.step)
+    ring = Ring(renderer, options.ring)
+    batches, whole = (vae.pictures(renderer, ring, count) for count in (options.batch, options.batch // 4))
+    discriminator = losses.PatchDiscriminator().to(world.device, memory_format=torch.channels_last)
+    critic = Run(discriminator, world.folder / f"{run.path.stem}_critic.safetensors", options.minutes * 60, 3e-4)
+    features = losses.RandomFeatures().to(world.device, memory_format=torch.channels_last)
+    objective = vae.AutoencoderObjective(network, discriminator, features, latent_std)
+    shown, sheet_at = next(whole).pixels, time.monotonic()
+
+    def draw() -> None:
+        with run.averaged(), world.autocast():
+            autoencoder_sheet(network, shown, run.path.with_suffix(".png"))
+
+    while not run.done:
+        ring.renew(options.batch // RENEWED)
+        in_crops = run.progress < CROPS_UNTIL
+        batch = vae.crop(next(batches), starter.CANVAS // 2, renderer.generator) if in_crops else next(whole)
+        batch.pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
+        adversarial = run.progress >= ADVERSARIAL_FROM
+        with world.autocast():
+            step = objective.generator(batch, adversarial)
+        run.update(step.loss)
+        if adversarial:
+            with world.autocast():
+                loss = objective.critic(step)
+            critic.update(loss)
+        if run.step % TELL_EVERY == 0:
+            run.tell(**{name: value.item() for name, value in step.figures.items()})
+            if run.saved > critic.saved:
+                critic.save()
+        if time.monotonic() - sheet_at > options.sheet_seconds:
+            draw()
+            sheet_at = time.monotonic()
+    draw()
+    critic.save()
+
+
+def train_text(world: World, options: argparse.Namespace) -> None:
+    """Teach text encoder and enhancer, before the UNet, to tell what the global prompt says of each layer."""
+    side = world.new_text_side().to(world.device)
+    begin(side, world, options)
+    held = copy.deepcopy(side).requires_grad_(False) if options.start else None
+    teacher = teach.Teacher(side, starter.CONTEXT).to(world.device)
+    run = Run(teacher, world.folder / "text.safetensors", options.minutes * 60, options.rate or 1e-3)
+    for batch in world.scenes(options.batch, run.step):
+        if run.done:
+            break
+        with world.autocast():
+            plain = held.context(batch.rows, batch.global_rows)[1].float() if held else None
+            loss, figures = teach.teaching_loss(teacher, batch, plain)
         run.update(loss)
         if run.step % TELL_EVERY == 0:
-            run.tell(**{name: value.item() for name, value in figures.items()})
-        if run.step % 1000 == 0:
-            autoencoder_sheet(network, next(batches)[::4], sheet)
-    with run.averaged():
-        autoencoder_sheet(network, next(batches)[::4], sheet)
-    return batches
+            run.tell(loss=loss.item(), layers=batch.layers, **figures)
+    with run.averaged(), world.autocast(), torch.no_grad():
+        for layers in range(2, starter.MAX_LAYERS + 1):
+            batch = world.scene_source(0, HELD_OUT_SEED).batch(layers, EXAMINED, np.random.default_rng(HELD_OUT_SEED))
+            batch = batch.to(world.device)
+            run.tell(layers=layers, **teach.told_right(teacher(batch)[0], batch))
+    run.save()
+
+
+def begin(parts: nn.Module, world: World, options: argparse.Namespace) -> None:
+    """Start from another model's weights where that was asked for."""
+    if options.start:
+        taken = start_from(parts, Path(options.start), world.vocabulary)
+        print(f"{taken} of {len(parts.state_dict())} tensors from {options.start}", flush=True)
 
 
 def train_unet(world: World, options: argparse.Namespace) -> None:
     latent = json.loads((world.folder / "latent.json").read_text())
     mean, std = torch.tensor(latent["mean"]), torch.tensor(latent["std"])
-    decoder, started = world.trained_vae(), time.monotonic()
-    renderer = world.renderer(UNET_SEED)
-    with world.autocast():
-        pool = LatentPool(renderer, renderer.draw_all(options.variants), decoder, mean, std)
-    print(f"pool of {len(pool.latents)} layers in {time.monotonic() - started:.0f} s", flush=True)
-    unet = networks.unet(starter.ARCHITECTURE)
-    networks.initialise(unet)
-    unet.reset_added_parameters()
-    networks.initialise_added_convolutions(unet)
-    parts = LayerDiff(unet, networks.trainable_text_model(starter.ARCHITECTURE, len(world.vocabulary)),
-                      PromptEnhancer(**starter.ARCHITECTURE["enhancer"]))
+    decoder, pool = world.trained_vae(), latent_pool(world, options, mean, std)
+    side = world.new_text_side()
+    parts = LayerDiff(world.new_unet(), side.text, side.enhancer)
+    begin(parts, world, options)
+    taught = world.folder / "text.safetensors"
+    if taught.exists():
+        side.load_state_dict({name.removeprefix("side."): value for name, value in average_of(taught).items()
+                              if name.startswith("side.")})
     parts = parts.to(world.device, memory_format=torch.channels_last)
-    run = Run(parts, world.folder / "layerdiff.safetensors", options.minutes * 60, 2e-3)
-    scenes = Scenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary, options.batch,
-                    seed=run.step)
+    run = Run(parts, world.folder / "layerdiff.safetensors", options.minutes * 60, options.rate or 2e-3)
     alphas = diffusion.sd_alphas_cumprod(world.device)
     empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
     total, sheet_at = torch.zeros((), device=world.device), time.monotonic()
@@ -155,12 +205,13 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
             scene_sheet(parts, decoder, mean, std, world.objects, world.vocabulary, alphas,
                         world.folder / f"scenes_{run.step}.png")
 
-    for batch in DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=4):
-        for name in ("place", "foregrounds", "rows", "global_rows"):
-            setattr(batch, name, getattr(batch, name).to(world.device, non_blocking=True))
-        x0, coverage = pool.scenes(batch.place, batch.foregrounds)
+    for batch in world.scenes(options.batch, run.step):
+        if run.done:
+            break
+        x0, coverage = pool.scenes(batch.place, batch.side, batch.foregrounds)
         with world.autocast():
-            loss = layerdiff_loss(parts, x0, coverage, batch, empty, alphas, starter.ARCHITECTURE["prediction"])
+            loss = layerdiff_loss(parts, x0, coverage, batch, empty, alphas, starter.ARCHITECTURE["prediction"],
+                                  options.pure_noise)
         run.update(loss)
         total += loss.detach()
         if run.step % TELL_EVERY == 0:
@@ -169,17 +220,30 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
         if time.monotonic() - sheet_at > options.sheet_seconds:
             draw()
             sheet_at = time.monotonic()
-        if run.done:
-            break
     draw()
     run.save()
 
 
+def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, std: torch.Tensor) -> LatentPool:
+    """The pool of the trained autoencoder, from its file where that is of the same autoencoder and world."""
+    path = world.folder / "pool.safetensors"
+    key = f"{mean.sum().item():.6f} {std.sum().item():.6f} {options.objects} {options.styles} {options.variants}"
+    pool = LatentPool.load(path, key, world.device)
+    if pool is None:
+        started, renderer = time.monotonic(), world.renderer(UNET_SEED)
+        with world.autocast(), torch.no_grad():
+            pool = LatentPool.build(renderer, options.variants, world.trained_vae(), mean, std)
+        pool.save(path, key)
+        print(f"pool of {pool.tensors['things'].shape[1]} drawings in {time.monotonic() - started:.0f} s", flush=True)
+    return pool
+
+
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter into models/ and its judges into benchmarks/, in half precision."""
+    """Write the starter and, where it was trained, its judge, in half precision."""
     latent = json.loads((world.folder / "latent.json").read_text())
     network = world.trained_vae()
-    pixels = next(vae.pictures(world.renderer(VAE_SEED), world.renderer(VAE_SEED).draw_all(1), 64))
+    renderer = world.renderer(VAE_SEED)
+    pixels = next(vae.pictures(renderer, Ring(renderer, 64), 64)).pixels
     factors, bias = vae.preview_factors(network, pixels, torch.tensor(latent["mean"]), torch.tensor(latent["std"]))
     architecture = {**starter.ARCHITECTURE, "latent": {**starter.ARCHITECTURE["latent"], **latent,
                                                        "rgb_factors": factors, "rgb_bias": bias}}
@@ -189,19 +253,16 @@ def export(world: World, options: argparse.Namespace) -> None:
     tensors["text.token_ids"] = world.vocabulary.token_ids
     header = checkpoint.Header("layerdiff", "complete", architecture, starter.MAX_LAYERS, "from scratch",
                                "MIT (models/ATTRIBUTION.md)", "scenes rendered by this pack, see models/README.md")
-    checkpoint.write(MODELS / "layerdiff_starter.safetensors", header, tensors)
-    judge = {name: tensor.half() for name, tensor in average_of(world.folder / "evaluator.safetensors").items()}
-    save_file(judge, setup.ROOT / "benchmarks" / "evaluator.safetensors", metadata={
-        "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
+    checkpoint.write(Path(options.models) / "layerdiff_starter.safetensors", header, tensors)
+    trained_judge = world.folder / "evaluator.safetensors"
+    if trained_judge.exists():
+        judge = {name: tensor.half() for name, tensor in average_of(trained_judge).items()}
+        save_file(judge, Path(options.judges) / "evaluator.safetensors", metadata={
+            "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 
-def average_of(path: Path) -> dict[str, torch.Tensor]:
-    """The average weights of a run's state."""
-    prefix = "average."
-    return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}
-
-
-STAGES = {"evaluator": train_evaluator, "vae": train_vae, "decoder": train_decoder, "unet": train_unet, "export": export}
+STAGES = {"vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": train_text, "unet": train_unet,
+          "evaluator": train_evaluator, "export": export}
 
 
 def main() -> None:
@@ -211,14 +272,23 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="where the state is kept")
+    parser.add_argument("--models", default=str(MODELS), help="where export writes the starter")
+    parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="where export writes the judge")
     parser.add_argument("--batch", type=int, default=48, help="pictures, or layers, in a step")
-    parser.add_argument("--objects", type=int, default=48, help="how many of the objects, the most iconic first")
+    parser.add_argument("--rate", type=float, help="the learning rate at its height, instead of the stage's own")
+    parser.add_argument("--start", help="a layered model's file to begin text and UNet from, as far as it fits")
+    parser.add_argument("--pure-noise", type=float, default=0.5, help="share of scenes that the UNet sees as pure noise")
+    parser.add_argument("--threads", type=int, default=0, help="threads to compute with; 0: as many as there are cores")
+    parser.add_argument("--ring", type=int, default=1024, help="foregrounds held ready for the autoencoder")
+    parser.add_argument("--objects", type=int, default=64, help="how many of the objects, the most iconic first")
     parser.add_argument("--styles", type=int, default=1, help="1: 3d alone, 2: 3d and flat")
     parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
     parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
     parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     STAGES[options.stage](World(options), options)

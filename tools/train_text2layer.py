@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from tools import setup
-from tools.train_starter import MODELS, TELL_EVERY, World
+from tools.train_starter import MODELS, TELL_EVERY
+from tools.training_world import World
 
 # isort: split
 # the host and the pack can be imported once train_starter has been
@@ -25,12 +26,12 @@ import comfy.ops
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
-from layerdiff_pack.layerdiff_core.data.scenes import captions, sample_scene
+from layerdiff_pack.layerdiff_core.data.scenes import sample_scene
+from layerdiff_pack.layerdiff_core.data.words import captions
 from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import save_rows
-from layerdiff_pack.layerdiff_core.training.starter import CANVAS
 from layerdiff_pack.nodes.host import networks
 
 AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED, DECODER_SEED = 201, 202, 203, 204, 205
@@ -89,7 +90,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
             model.train(not settled)
 
     while not run.done:
-        progress = run.elapsed / seconds
+        progress = run.progress
         if progress >= NORMS_SETTLE_AT and not settled:
             with world.autocast():
                 cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
@@ -254,7 +255,7 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
         prompts.append(captions(scene, world.objects, rng, shuffled=False)[0])
     rows = torch.from_numpy(np.array([world.vocabulary.rows(prompt) for prompt in prompts])).to(world.device)
     mean, std = statistics
-    side = CANVAS // 8
+    side = text2layer.CANVAS // 8
     z = sample(model, model.encode(rows), model.encode(empty[None]), (len(rows), mean.numel(), side, side), 1, 25, 4.0,
                alphas, torch.Generator(world.device).manual_seed(1))
     save_rows(text2layer.sheet_rows(*cat2i.decode(decoder, z * std + mean)), world.folder / "scenes.png")
@@ -322,7 +323,7 @@ def main() -> None:
     parser.add_argument("--file", help="what export writes, instead of the starter in models/")
     options = parser.parse_args()
     prepare_torch()
-    STAGES[options.stage](World(options), options)
+    STAGES[options.stage](World(options, text2layer.CANVAS), options)
 
 
 if __name__ == "__main__":

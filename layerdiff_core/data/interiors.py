@@ -28,7 +28,7 @@ def space(c: Canvas) -> None:
 def underwater(c: Canvas) -> None:
     top, low = c.shade((0.34, 0.84, 0.92), 0.03), c.shade((0.02, 0.22, 0.52), 0.03)
     c.image[:] = mix(top, low, np.broadcast_to(soft(c.y * 1.15), (c.size, c.size)))
-    lamp = c.rng.uniform(0.2, 0.8)
+    lamp = c.lamp
     for _ in range(6):
         tilt, wide = c.rng.normal(0, 0.35), c.rng.uniform(0.03, 0.07)
         ray = np.exp(-(((c.x - lamp - (c.y + 0.15) * tilt) / (wide * (0.5 + c.y))) ** 2)) * np.clip(0.85 - c.y, 0, 1)
@@ -76,7 +76,7 @@ def studio(c: Canvas) -> None:
     corner = c.rng.uniform(0.64, 0.72)
     c.image[:] = mix(wall * 0.95, wall, np.broadcast_to(soft(c.y / corner), (c.size, c.size)))
     c.lay(np.broadcast_to(soft((c.y - corner + 0.09) / 0.18), (c.size, c.size)), floor)
-    c.glow(c.rng.uniform(0.3, 0.7), 0.36, 0.6, (1.0, 1.0, 1.0), 0.35)
+    c.glow(c.lamp, 0.36, 0.6, (1.0, 1.0, 1.0), 0.35)
     c.image *= 1 - 0.10 * soft((np.hypot(c.x - 0.5, c.y - 0.55) - 0.3) / 0.55)[..., None]
 
 
@@ -86,7 +86,7 @@ def room(c: Canvas) -> None:
         ((0.62, 0.78, 0.76), (0.94, 0.76, 0.64), (0.72, 0.72, 0.90), (0.92, 0.84, 0.62))[c.rng.integers(4)], 0.03
     )
     c.image[:] = mix(wall * 1.04, wall * 0.92, np.broadcast_to(c.y / skirting, (c.size, c.size)))
-    x, half = c.rng.choice((0.26, 0.5, 0.74)) + c.rng.uniform(-0.04, 0.04), c.rng.uniform(0.14, 0.17)
+    x, half = c.rng.choice((0.26, 0.4)) + c.rng.uniform(-0.04, 0.04), c.rng.uniform(0.14, 0.17)
     _window(c, x, half)
     c.block(-0.1, skirting - 0.035, 1.1, skirting, np.array((0.97, 0.95, 0.92), np.float32))
     floor = c.shade((0.80, 0.60, 0.42), 0.03)
@@ -99,7 +99,7 @@ def room(c: Canvas) -> None:
 
 
 def stage(c: Canvas) -> None:
-    red, lamp = c.shade((0.72, 0.08, 0.14), 0.03), c.rng.uniform(0.4, 0.6)
+    red, lamp = c.shade((0.72, 0.08, 0.14), 0.03), c.rng.uniform(0.38, 0.5)
     floor = 0.72
     c.image[:] = mix((0.26, 0.06, 0.14), (0.40, 0.10, 0.18), np.broadcast_to(c.y, (c.size, c.size)))
     c.lay(

@@ -1,4 +1,7 @@
-"""The brushes of the painted places: a canvas in a light, and soft shapes on it. All values are 0..1."""
+"""The brushes of the painted places: a canvas in a light, and soft shapes on it. All values are 0..1.
+
+Light comes from the left on every canvas: what is to be lit from the right is mirrored.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ LIGHTING = {
     "sunset": (1.1, (0.84, 0.62, 0.56), (0.12, 0.04, 0.08)),
     "night": (1.15, (0.34, 0.37, 0.52), (0.02, 0.02, 0.13)),
 }
+SHADING = 0.10
+"""How much brighter than the middle the lit side of a place is, and how much darker the other one."""
 CLOUDS = {
     "day": ((1.0, 1.0, 1.0), (0.76, 0.87, 0.98)),
     "sunset": ((1.0, 0.80, 0.66), (0.80, 0.42, 0.56)),
@@ -48,7 +53,7 @@ class Canvas:
         self.x, self.y = steps[None, :], steps[:, None]
         self.image: np.ndarray = np.zeros((size, size, 3), np.float32)
         self.horizon = np.asarray(SKIES[light][2], np.float32)
-        self.lamp = 0.5  # where sun or moon stands, left to right
+        self.lamp = float(rng.uniform(0.12, 0.38))  # where sun, moon or lamp stands, left to right
 
     def lit(self, colour: ArrayLike, haze: float = 0.0) -> np.ndarray:
         """A colour as this light shows it, `haze` of it lost to the air."""
@@ -97,7 +102,7 @@ class Canvas:
         column = np.stack([np.interp(self.y[:, 0], stops, channel) for channel in zip(top, centre, low)], -1)
         self.image[:] = column[:, None, :]
         self.horizon = low.astype(np.float32)
-        x = self.lamp = rng.uniform(0.12, 0.88)
+        x = self.lamp
         if self.light == "day":
             self.glow(x, -0.05, 0.6, (1.0, 0.97, 0.85), 0.5)
         elif self.light == "sunset":
@@ -227,4 +232,5 @@ class Canvas:
 
     def finish(self) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return (np.clip(self.image, 0, 1) * 255 + 0.5).astype(np.uint8)
+        shaded = self.image * (1 + SHADING * (1 - 2 * self.x))[..., None]
+        return (np.clip(shaded, 0, 1) * 255 + 0.5).astype(np.uint8)

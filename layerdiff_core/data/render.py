@@ -18,6 +18,8 @@ SKY = (0.15, 0.40)
 ANY_ON_GROUND = 0.8
 CUT = 0.02
 TURN = math.radians(8)
+SHADING = 0.22
+"""How much brighter than its middle a thing's lit side is, and how much darker the other one."""
 # what light does to a colour: a factor for each of red, green, blue
 TINTS = ((1.0, 1.0, 1.0), (1.0, 0.82, 0.70), (0.57, 0.60, 0.86))
 
@@ -75,11 +77,13 @@ def draw_foregrounds(
     home: Tensor,
     generator: torch.Generator,
     canvas: int,
+    side: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draws B things, each on a canvas of its own.
 
     images: uint8 [N, 2, H, W, RGBA], not premultiplied; object, style, light, size, slot, home: long [B], home indexing
-    scenes.HOMES; generator: of the same device. Gives the pictures [B, 3, canvas, canvas] in 0..1, with colours
+    scenes.HOMES; generator: of the same device; side: long [B], where the light comes from, indexing scenes.SIDES, from the
+    left where nothing is given. Gives the pictures [B, 3, canvas, canvas] in 0..1, with colours
     carried on outside the thing, and their coverage [B, 1, canvas, canvas], 1 where the thing is.
     """
     source = images[object, style].permute(0, 3, 1, 2).float() / 255
@@ -97,6 +101,7 @@ def draw_foregrounds(
     coverage = drawn[:, 3:].clamp(0, 1)
     picture = (drawn[:, :3] / coverage.clamp_min(1e-4)).clamp(0, 1)
     picture = _vary(picture, generator) * torch.tensor(TINTS, device=picture.device)[light][:, :, None, None]
+    picture = (picture * _shade(place, torch.zeros_like(object) if side is None else side, canvas)).clamp(0, 1)
     return bleed_colours(picture, coverage).clamp(0, 1), coverage
 
 
@@ -136,6 +141,13 @@ def _grid(place: Placement, box: Tensor, longest: Tensor, side: int) -> Tensor:
     row_x = torch.stack([place.flip * cos, place.flip * sin, middle_x - place.flip * (cos * x + sin * y)], -1)
     row_y = torch.stack([-sin, cos, middle_y - (cos * y - sin * x)], -1)
     return F.affine_grid(torch.stack([row_x, row_y], 1), [len(x), 4, side, side], align_corners=False)
+
+
+def _shade(place: Placement, side: Tensor, canvas: int) -> Tensor:
+    """Light from one side: a factor for each pixel [B, 1, 1, canvas], 1 in a thing's middle."""
+    x = (torch.arange(canvas, device=side.device) + 0.5) / canvas
+    across = ((x - place.x[:, None]) / (place.extent[:, None] / 2)).clamp(-1, 1)
+    return (1 + SHADING * (2 * side[:, None] - 1) * across)[:, None, None]
 
 
 def _vary(picture: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,8 @@
-"""The world: which place, which things, where and how big, and the words for it (ours; the papers' data is closed)."""
+"""The world: which place, which things, where, how big and how lit (ours; the papers' data is closed).
+
+Layers need each other: one light and one side that it comes from for all of a scene, no two things in one slot, and what is
+farther is no larger, unless the prompt says so (`words.captions`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ LIGHTS = ("day", "sunset", "night")
 STYLES = ("3d", "flat")
 SLOTS = ("left", "centre", "right")
 SIZES = ("small", "medium", "big")
+SIDES = ("left", "right")
+"""Where a scene's light comes from. No prompt tells it, so that the layers have to agree on it."""
 HOMES = ("ground", "sky", "any")
 
 # where a slot's middle is, and from how small to how big a size is, in parts of the canvas
@@ -24,6 +30,8 @@ OVERLAP = 0.34
 
 HELD_OUT_ONE_IN = 20
 TRIES = 20_000
+ODD_DEPTHS = 0.25
+"""Share of the scenes in which depth and size are not asked to fit."""
 
 
 @dataclass
@@ -37,12 +45,14 @@ class Foreground:
 
 @dataclass
 class Scene:
-    """A place in a light (index into LIGHTS) with things in a style (index into STYLES), the farthest first."""
+    """A place in a light (index into LIGHTS) that comes from a side (index into SIDES), with things in a style (index into
+    STYLES), the farthest first."""
 
     place: str
     light: int
     style: int
     foregrounds: list[Foreground]
+    side: int = 0
 
 
 def is_held_out(first: str, second: str) -> bool:
@@ -54,6 +64,12 @@ def holds_held_out(scene: Scene, objects: ObjectSet) -> bool:
     """Whether any two of the scene's place and objects are a held-out pair."""
     words = [scene.place] + [objects.names[foreground.object] for foreground in scene.foregrounds]
     return any(is_held_out(*pair) for pair in combinations(words, 2))
+
+
+def in_depth_order(scene: Scene) -> bool:
+    """Whether no thing is larger than one in front of it."""
+    sizes = [foreground.size for foreground in scene.foregrounds]
+    return sizes == sorted(sizes)
 
 
 def sample_scene(rng: np.random.Generator, objects: ObjectSet, layers: int, heldout: bool = False) -> Scene:
@@ -87,10 +103,9 @@ def _roll(rng: np.random.Generator, objects: ObjectSet, layers: int) -> Scene:
     slots = rng.permutation(len(SLOTS))[:count]
     sizes = rng.choice(len(SIZES), count, p=(0.2, 0.5, 0.3))
     foregrounds = [Foreground(int(o), int(s), int(z)) for o, s, z in zip(things, slots, sizes)]
-    # what is far is mostly small; not always, or the order of layers would give the size away
-    depth = {id(foreground): foreground.size + rng.uniform(0, 1.5) for foreground in foregrounds}
-    foregrounds.sort(key=lambda foreground: depth[id(foreground)])
-    return Scene(place, light, int(rng.integers(objects.images.shape[1])), foregrounds)
+    if rng.random() >= ODD_DEPTHS:
+        foregrounds.sort(key=lambda foreground: foreground.size)
+    return Scene(place, light, int(rng.integers(objects.images.shape[1])), foregrounds, int(rng.integers(len(SIDES))))
 
 
 def _is_crowded(scene: Scene) -> bool:
@@ -101,74 +116,3 @@ def _is_crowded(scene: Scene) -> bool:
         if sum(widths) / 2 - gap > OVERLAP * min(widths):
             return True
     return False
-
-
-STYLE_WORDS = (("3d render of", "3d illustration of"), ("flat drawing of", "flat illustration of"))
-LIGHT_WORDS = (("by day", "in daylight"), ("at sunset",), ("at night",))
-SLOT_WORDS = (("on the left",), ("in the centre", "in the middle"), ("on the right",))
-SIZE_WORDS = (("small", "little"), ("medium-sized",), ("big", "large"))
-
-
-def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True) -> tuple[str, list[str]]:
-    """Words for a scene: the global prompt and one prompt a layer, the background's first.
-
-    A layer prompt knows its own thing only. The global prompt also tells style, light, place and size; what it
-    leaves out is 3D, day, and anywhere at any size. It names the things in any order, or not `shuffled` in that of
-    the layers, the farthest first, for models that know which layer is which from the global prompt alone.
-    """
-    place = PLACES[scene.place]
-    prompts = [_bare(_pick(rng, place.prompts), rng)]
-    prompts += [_bare(objects.prompts[foreground.object], rng) for foreground in scene.foregrounds]
-    related = rng.random() > 0.15
-    things = [_thing(foreground, objects, rng, related) for foreground in scene.foregrounds]
-    if shuffled:
-        rng.shuffle(things)
-    return _sentence(scene, things, rng), prompts
-
-
-def _sentence(scene: Scene, things: list[str], rng: np.random.Generator) -> str:
-    place = PLACES[scene.place]
-    where = _pick(rng, place.prompts)
-    told = scene.light > 0 or (len(place.lights) > 1 and rng.random() < 0.5)
-    light = _pick(rng, LIGHT_WORDS[scene.light]) if told else ""
-    style = _pick(rng, STYLE_WORDS[scene.style]) if scene.style or rng.random() < 0.5 else ""
-    listed = " and ".join([", ".join(things[:-1]), things[-1]] if len(things) > 1 else things)
-    shape = rng.integers(4) if things else 3
-    if shape == 1 and " with " in where:
-        shape = 3
-    if shape == 0:
-        body = f"{listed} {place.preposition} {where} {light}"
-    elif shape == 1:
-        body = f"{where} {light} with {listed}"
-    elif shape == 2:
-        body = f"{listed}, {where}, {light}" if light else f"{listed}, {where}"
-    else:
-        body = f"{where} {light}" + (f", {listed}" if things else "")
-    return " ".join(f"{style} {body}".split()).replace(" ,", ",")
-
-
-def _thing(foreground: Foreground, objects: ObjectSet, rng: np.random.Generator, related: bool) -> str:
-    words = objects.prompts[foreground.object]
-    if not related:
-        return words
-    if rng.random() < 0.5:
-        words = _sized(words, _pick(rng, SIZE_WORDS[foreground.size]))
-    if rng.random() < 0.5:
-        words += " " + _pick(rng, SLOT_WORDS[foreground.slot])
-    return words
-
-
-def _sized(words: str, size: str) -> str:
-    article, _, rest = words.partition(" ")
-    if article in ("a", "an", "the"):
-        return f"a {size} {rest}" if article != "the" else f"the {size} {rest}"
-    return f"{size} {words}"
-
-
-def _bare(words: str, rng: np.random.Generator) -> str:
-    article, _, rest = words.partition(" ")
-    return rest if article in ("a", "an", "the") and rng.random() < 0.3 else words
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[rng.integers(len(options))]

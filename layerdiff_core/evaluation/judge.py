@@ -125,7 +125,7 @@ def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[
         "mask_agreement_alone": {str(layers): mean(value for verdict in group for value in verdict.agreements_alone)
                                  for layers, group in verdicts.items()},
         "slot_accuracy": {str(layers): mean([found == told for verdict in group
-                                             for found, told in zip(verdict.slots, verdict.request.told_slots)
+                                             for found, told in zip(verdict.slots, verdict.request.told.slots)
                                              if told is not None] or [True])
                           for layers, group in verdicts.items()},
     }

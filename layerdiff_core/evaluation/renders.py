@@ -60,10 +60,11 @@ def render(renderer: Renderer, layers: int, count: int, seed: int) -> Tensor:
 def scene_layers(renderer: Renderer, scenes: list[Scene]) -> Layers:
     """The layers of scenes that have the same number of them, drawn anew, in 0..1, on the renderer's device."""
     index = torch.stack([_a_place(renderer, scene) for scene in scenes])
-    facts = [[[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds] for scene in scenes]
+    side = torch.tensor([scene.side for scene in scenes], device=renderer.device)
+    facts = [[[f.object, scene.style, scene.light, f.slot, f.size, scene.side] for f in scene.foregrounds] for scene in scenes]
     items = Items(*torch.tensor(facts, device=renderer.device).flatten(0, 1).unbind(1))
     pictures, coverages = (part.unflatten(0, (len(scenes), -1)) for part in renderer.foregrounds(items))
-    return Layers(pictures, renderer.place_pictures(index), coverages)
+    return Layers(pictures, renderer.place_pictures(index, side), coverages)
 
 
 def _a_place(renderer: Renderer, scene: Scene) -> Tensor:

@@ -5,31 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.objects import ObjectSet
-from ..data.scenes import SLOT_WORDS, Scene, captions, sample_scene
+from ..data.scenes import SLOTS, Foreground, Scene, sample_scene
+from ..data.words import Told, captions, told
 
 
 @dataclass
 class Request:
-    """A held-out scene and the words for it: the global prompt, and one prompt a layer, the background's first."""
+    """A held-out scene and the words for it: the global prompt, one prompt a layer, the background's first, and what the
+    global prompt tells."""
 
     scene: Scene
     global_prompt: str
     prompts: list[str]
+    told: Told
 
     @property
     def objects(self) -> list[int]:
         """The things asked for, bottom first, as indices into the object set."""
         return [foreground.object for foreground in self.scene.foregrounds]
-
-    @property
-    def told_slots(self) -> list[int | None]:
-        """Where the global prompt says that each thing stands, bottom first, as indices into SLOTS; None where it does not."""
-        found: list[int | None] = []
-        for foreground, prompt in zip(self.scene.foregrounds, self.prompts[1:]):
-            thing = prompt.removeprefix("an ").removeprefix("a ").removeprefix("the ")
-            told = any(f"{thing} {words}" in self.global_prompt for words in SLOT_WORDS[foreground.slot])
-            found.append(foreground.slot if told else None)
-        return found
 
     def lines(self) -> str:
         """The layer prompts as the nodes take them, one layer a line, the background first."""
@@ -49,7 +42,21 @@ def objects_named(objects: ObjectSet, names: list[str]) -> ObjectSet:
 
 def held_out_requests(objects: ObjectSet, layers: int, count: int, seed: int, shuffled: bool = True) -> list[Request]:
     """`count` held-out scenes of `layers` layers with their prompts, the things in them `shuffled` or not as in `captions`;
-    the same for the same seed."""
+    the same for the same seed. More layers than the world has: small things, of which nothing says where they stand."""
     rng = np.random.default_rng([seed, layers])
+    if layers > len(SLOTS) + 1:
+        crowds = [_crowd(rng, objects, layers - 1) for _ in range(count)]
+        return [_request(scene, objects, *captions(scene, objects, rng, shuffled, placed=False)) for scene in crowds]
     scenes = [sample_scene(rng, objects, layers, heldout=True) for _ in range(count)]
-    return [Request(scene, *captions(scene, objects, rng, shuffled)) for scene in scenes]
+    return [_request(scene, objects, *captions(scene, objects, rng, shuffled)) for scene in scenes]
+
+
+def _crowd(rng: np.random.Generator, objects: ObjectSet, things: int) -> Scene:
+    scene = sample_scene(rng, objects, 1)
+    chosen = rng.choice(len(objects), things, replace=False)
+    scene.foregrounds = [Foreground(int(thing), slot % len(SLOTS), 0) for slot, thing in enumerate(chosen)]
+    return scene
+
+
+def _request(scene: Scene, objects: ObjectSet, global_prompt: str, prompts: list[str]) -> Request:
+    return Request(scene, global_prompt, prompts, told(scene, objects, global_prompt))

@@ -20,14 +20,15 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
-def draw_timesteps(count: int, alphas: Tensor) -> tuple[Tensor, Tensor]:
+def draw_timesteps(count: int, alphas: Tensor, pure_noise: float = PURE_NOISE) -> tuple[Tensor, Tensor]:
     """Random timesteps [count] and their alpha_bar [count]: most from `alphas` [1000], some the last one with alpha_bar 0.
 
     Sampling begins at pure noise, and SD's last timestep still holds a trace of the picture (Lin et al. 2024). A trace over
     a whole thing is enough to see where it stands, so without pure noise in training, words such as "on the left" are
-    never learnt: after 10,000 and 25,000 steps the starters did not heed them at all. The share is ours.
+    never learnt: after 10,000 and 25,000 steps the starters did not heed them at all. The share `pure_noise` is ours: half of
+    the scenes while the words for places are learnt.
     """
-    pure = torch.rand(count, device=alphas.device) < PURE_NOISE
+    pure = torch.rand(count, device=alphas.device) < pure_noise
     timestep = torch.randint(TIMESTEPS, (count,), device=alphas.device).masked_fill(pure, TIMESTEPS - 1)
     return timestep, alphas[timestep].masked_fill(pure, 0)
 

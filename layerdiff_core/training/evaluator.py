@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..data.render import compose
 from ..evaluator import Evaluator, agreement, outline_window, overlap
-from .render import Drawings, Renderer
+from .render import Drawings, Renderer, Ring
 
 
 def worn(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -34,7 +34,7 @@ def miscut(coverage: Tensor, generator: torch.Generator) -> Tensor:
     return ways[chosen, torch.arange(count, device=coverage.device)]
 
 
-def evaluator_loss(evaluator: Evaluator, renderer: Renderer, drawings: Drawings,
+def evaluator_loss(evaluator: Evaluator, renderer: Renderer, drawings: Drawings | Ring,
                    count: int) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropies of thing, place and outline over `count` renders, and what the outlines lack of full overlap.
 

@@ -11,28 +11,39 @@ from torch.utils.data import IterableDataset
 
 from ..data.backgrounds import PLACES
 from ..data.objects import ObjectSet
-from ..data.scenes import captions, sample_scene
+from ..data.scenes import sample_scene
+from ..data.words import Told, captions, told
 from . import diffusion
-from .text import Vocabulary
+from .text import Vocabulary, with_unknown
 
 LAYER_SHARES = {1: 0.04, 2: 0.28, 3: 0.36, 4: 0.32}
 PROMPTS_DROPPED = 0.1
 GLOBAL_DROPPED = 0.1
 EMPTY_WEIGHT = 0.25
+UNKNOWN_SHARE = 0.1
+UNTOLD = 3
 
 
 @dataclass
 class Batch:
     """Scenes of one number of layers: what the pool and the text encoder need.
 
-    place [B], foregrounds [B, K - 1, 5], rows [B, K, T] of the layer prompts, global_rows [B, T], all long.
+    place [B], side [B], foregrounds [B, K - 1, 5], rows [B, K, T] of the layer prompts, global_rows [B, T]; told [B, K, 3],
+    what the global prompt says of each layer's slot, size and light, UNTOLD where nothing. All long.
     """
 
     layers: int
     place: Tensor
+    side: Tensor
     foregrounds: Tensor
     rows: Tensor
     global_rows: Tensor
+    told: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.layers, *(getattr(self, name).to(device, non_blocking=True) for name in
+                                    ("place", "side", "foregrounds", "rows", "global_rows", "told")))
 
 
 class Scenes(IterableDataset):
@@ -54,20 +65,33 @@ class Scenes(IterableDataset):
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
             layers = int(rng.choice(list(LAYER_SHARES), p=list(LAYER_SHARES.values())))
-            yield self._batch(layers, self.total // layers, rng)
+            yield self.batch(layers, self.total // layers, rng)
 
-    def _batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
-        place, foregrounds, rows, global_rows = [], [], [], []
+    def batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
+        """`count` scenes of so many layers."""
+        place, side, foregrounds, rows, global_rows, said = [], [], [], [], [], []
         for _ in range(count):
             scene = sample_scene(rng, self.objects, layers)
             global_prompt, prompts = captions(scene, self.objects, rng, self.things_shuffled)
+            side.append(scene.side)
             place.append(rng.choice(self.pictures[scene.place, scene.light]))
             foregrounds.append([[f.object, scene.style, scene.light, f.slot, f.size] for f in scene.foregrounds])
-            rows.append([self.vocabulary.rows(prompt) for prompt in prompts])
-            global_rows.append(self.vocabulary.rows(global_prompt))
-        return Batch(layers, torch.tensor(np.array(place)),
+            rows.append([self._rows(prompt, rng) for prompt in prompts])
+            global_rows.append(self._rows(global_prompt, rng))
+            said.append(told_classes(told(scene, self.objects, global_prompt)))
+        return Batch(layers, torch.tensor(np.array(place)), torch.tensor(side),
                      torch.tensor(foregrounds, dtype=torch.long).reshape(count, layers - 1, 5),
-                     torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(global_rows)))
+                     torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(global_rows)), torch.tensor(said))
+
+    def _rows(self, prompt: str, rng: np.random.Generator) -> np.ndarray:
+        rows = self.vocabulary.rows(prompt)
+        return with_unknown(rows, self.vocabulary.end, rng) if rng.random() < UNKNOWN_SHARE else rows
+
+
+def told_classes(told: Told) -> list[list[int]]:
+    """[layers][slot, size, light] of what a global prompt tells, the background first, UNTOLD where it says nothing."""
+    things = [(None, None), *zip(told.slots, told.sizes)]
+    return [[UNTOLD if value is None else value for value in (*thing, told.light)] for thing in things]
 
 
 def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, heads: int, **options: object) -> Tensor:
@@ -78,13 +102,13 @@ def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, hea
     return (weight @ v).transpose(1, 2).flatten(2)
 
 
-class LayerDiff(nn.Module):
-    """The trained parts together: the host's layer-collaborative UNet, its CLIP text model, the enhancer."""
+class TextSide(nn.Module):
+    """What makes a UNet's context of prompts: the host's CLIP text model, and the enhancer."""
 
-    def __init__(self, unet: nn.Module, text: Any, enhancer: nn.Module):
+    def __init__(self, text: Any, enhancer: nn.Module):
         super().__init__()
-        self.unet, self.enhancer = unet, enhancer
         self.text: Any = text
+        self.enhancer = enhancer
 
     def encode(self, rows: Tensor) -> Tensor:
         """Rows [N, T] -> tokens [N, T, dim], as the host's CLIP gives them."""
@@ -98,18 +122,26 @@ class LayerDiff(nn.Module):
         enriched = self.enhancer(plain, overall)
         return enriched.unflatten(0, (count, layers)), plain.unflatten(0, (count, layers))
 
+
+class LayerDiff(TextSide):
+    """The trained parts together: the host's layer-collaborative UNet, and the text side."""
+
+    def __init__(self, unet: nn.Module, text: Any, enhancer: nn.Module):
+        super().__init__(text, enhancer)
+        self.unet = unet
+
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int) -> Tensor:
         return self.unet(x, timestep, context, transformer_options={"optimized_attention_override": plain_attention},
                          layers=layers)
 
 
 def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch, empty: Tensor, alphas: Tensor,
-                   prediction: str) -> Tensor:
+                   prediction: str, pure_noise: float = diffusion.PURE_NOISE) -> Tensor:
     """The ordinary denoising loss over all layers of a scene at one timestep (LayerDiff, section 3).
 
     Prompts are dropped together for guidance, and the global prompt alone, so that strength 0 of the enhancer works.
     The picture counts less where the layer is not there: nobody sees it, and capacity goes to the object (ours).
-    empty [T]: the rows of the empty prompt.
+    empty [T]: the rows of the empty prompt; pure_noise: the share of scenes that begin at pure noise.
     """
     count, layers, device = len(batch.place), batch.layers, x0.device
     context, plain = model.context(batch.rows, batch.global_rows)
@@ -118,7 +150,7 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
     context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
     context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
 
-    timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas))
+    timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas, pure_noise))
     x0 = x0.float()
     noise = torch.randn_like(x0)
     predicted = model(diffusion.add_noise(x0, noise, alpha_bar), timestep.float(), context, layers).float()

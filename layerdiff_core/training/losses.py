@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .vae import laplacian
+from .pyramid import laplacian
 
 EPSILON = 1e-6
 COMPOSITION_WEIGHT = 2.0

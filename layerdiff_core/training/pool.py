@@ -1,47 +1,95 @@
 """A pool of encoded layers from which training scenes are put together, so that the VAE does not run at every step."""
 
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .render import Drawings, Renderer
+from ..data.scenes import LIGHTS, SIZES, SLOTS
+from .render import Items, Renderer
 from .vae import encode
+
+PART = 32
 
 
 class LatentPool:
-    """Layered latents of every drawing and of the bank's places, each place also mirrored.
+    """Layered latents of every thing in every state and of the bank's places, lit from the left, and all of it mirrored.
 
-    Layers of a scene share only what the scene says (style, light, slots, sizes), so a scene can be put together from
-    layers that were drawn and encoded apart.
+    Layers of a scene share only what the scene says (style, light and its side, slots, sizes), so a scene can be put together
+    from layers that were drawn and encoded apart. Tensors, latents normalised in bf16: `things` [2, N, 2C, h, w] and
+    `coverage` [2, N, 1, h, w], N laid out as `shape` (variants, objects, styles, lights, slots, sizes); `places`
+    [2, pictures, C, h, w]; `white` [1, C, h, w]. The first axis is the side that the light comes from.
     """
 
-    def __init__(self, renderer: Renderer, drawings: Drawings, vae: nn.Module, mean: Tensor, std: Tensor):
-        self.vae, self.shape = vae, drawings.shape
-        self.mean, self.std = (t.to(renderer.device).view(1, -1, 1, 1) for t in (mean, std))
-        places = renderer.bank.permute(0, 3, 1, 2)
-        self.place_latents = torch.stack([self._encode(places), self._encode(places.flip(-1))])
-        self.white = self._encode(torch.full_like(places[:1], 255))
-        self.latents = torch.cat([self._encode(drawings.pictures), self._encode(drawings.coverages)], dim=1)
-        side = self.latents.shape[-1]
-        self.coverage = F.adaptive_avg_pool2d(drawings.coverages.float() / 255, side)
+    def __init__(self, tensors: dict[str, Tensor], shape: tuple[int, ...]):
+        self.tensors, self.shape = tensors, shape
 
-    def scenes(self, place: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def build(cls, renderer: Renderer, variants: int, vae: nn.Module, mean: Tensor, std: Tensor) -> LatentPool:
+        """Draw and encode everything, `variants` times each; a few pictures at a time, since all would fill the memory."""
+        mean, std = (t.to(renderer.device).view(1, -1, 1, 1) for t in (mean, std))
+
+        def encoded(pictures: Tensor) -> Tensor:
+            both = torch.stack([pictures, pictures.flip(-1)]).expand(-1, -1, 3, -1, -1)
+            latents = (encode(vae, both.flatten(0, 1)) - mean) / std
+            return latents.unflatten(0, both.shape[:2]).to(torch.bfloat16)
+
+        shape = (variants, len(renderer.objects), renderer.images.shape[1], len(LIGHTS), len(SLOTS), len(SIZES))
+        things, coverages = [], []
+        for part in torch.arange(math.prod(shape), device=renderer.device).split(PART):
+            _, *fields = torch.unravel_index(part, shape)
+            picture, coverage = renderer.foregrounds(Items(*fields))
+            latents = torch.cat([encoded(picture), encoded(coverage)], dim=2)
+            small = F.adaptive_avg_pool2d(coverage, latents.shape[-1])
+            things.append(latents)
+            coverages.append(torch.stack([small, small.flip(-1)]).to(torch.bfloat16))
+        places = [encoded(part.permute(0, 3, 1, 2).float() / 255) for part in renderer.bank.split(PART)]
+        white = encoded(torch.ones(1, 3, renderer.canvas, renderer.canvas, device=renderer.device))[0]
+        tensors = {"things": torch.cat(things, 1), "coverage": torch.cat(coverages, 1), "places": torch.cat(places, 1),
+                   "white": white}
+        return cls(tensors, shape)
+
+    @classmethod
+    def load(cls, path: Path, key: str, device: torch.device) -> LatentPool | None:
+        """The pool that was saved under this key; None where there is none."""
+        if not path.exists():
+            return None
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+        if facts["key"] != key:
+            return None
+        shape = tuple(int(size) for size in facts["shape"].split())
+        return cls({name: tensor.to(device) for name, tensor in load_file(path).items()}, shape)
+
+    def save(self, path: Path, key: str) -> None:
+        """Keep the pool in a file; `key` says of which autoencoder and world it is."""
+        temporary = path.with_suffix(".part")
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        save_file(tensors, temporary, metadata={"key": key, "shape": " ".join(map(str, self.shape))})
+        os.replace(temporary, path)
+
+    def scenes(self, place: Tensor, side: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor]:
         """Latents and coverage of scenes, layers innermost.
 
-        place [B] numbers the bank's pictures; foregrounds [B, K - 1, 5] holds object, style, light, slot and size.
-        Returns [B * K, 2C, h, w] normalised, and [B * K, 1, h, w] in 0..1, 1 everywhere for the background.
+        place [B] numbers the bank's pictures; side [B] is where the light comes from; foregrounds [B, K - 1, 5] holds object,
+        style, light, slot and size. Returns [B * K, 2C, h, w] normalised, and [B * K, 1, h, w] in 0..1, 1 everywhere for the
+        background.
         """
-        index = torch.randint(self.shape[0], foregrounds.shape[:2], device=foregrounds.device)
-        for axis, size in enumerate(self.shape[1:]):
-            index = index * size + foregrounds[..., axis]
-        mirrored = torch.randint(2, place.shape, device=place.device)
-        background = self.place_latents[mirrored, place]
-        background = torch.cat([background, self.white.expand_as(background)], dim=1)[:, None]
+        *fields, slot, size = foregrounds.unbind(-1)
+        lit = side[:, None].expand_as(slot)
+        slot = torch.where(lit == 1, len(SLOTS) - 1 - slot, slot)  # what is mirrored was drawn on the other side
+        index = torch.randint(self.shape[0], slot.shape, device=slot.device)
+        for axis, field in zip(self.shape[1:], (*fields, slot, size)):
+            index = index * axis + field
+        background = self.tensors["places"][side, place]
+        background = torch.cat([background, self.tensors["white"].expand_as(background)], dim=1)[:, None]
         cover = torch.ones_like(background[:, :, :1])
-        latents = torch.cat([background, self.latents[index]], dim=1).flatten(0, 1)
-        return latents.float(), torch.cat([cover, self.coverage[index]], dim=1).flatten(0, 1)
-
-    def _encode(self, pictures: Tensor) -> Tensor:
-        """uint8 [N, 1 or 3, H, W] -> normalised latents [N, C, h, w], kept in bf16."""
-        parts = [encode(self.vae, part.float().expand(-1, 3, -1, -1) / 255) for part in pictures.split(64)]
-        return ((torch.cat(parts) - self.mean) / self.std).to(torch.bfloat16)
+        latents = torch.cat([background, self.tensors["things"][lit, index]], dim=1).flatten(0, 1)
+        return latents.float(), torch.cat([cover, self.tensors["coverage"][lit, index]], dim=1).flatten(0, 1)

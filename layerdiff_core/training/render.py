@@ -13,18 +13,19 @@ from torch import Tensor
 from ..data.backgrounds import PLACES, render_background
 from ..data.objects import ObjectSet
 from ..data.render import draw_foregrounds
-from ..data.scenes import HOMES, LIGHTS, SIZES, SLOTS
+from ..data.scenes import HOMES, LIGHTS, SIDES, SIZES, SLOTS
 
 
 @dataclass
 class Items:
-    """Foregrounds to draw, long tensors [N] of indices."""
+    """Foregrounds to draw, long tensors [N] of indices; without a side the light comes from the left."""
 
     object: Tensor
     style: Tensor
     light: Tensor
     slot: Tensor
     size: Tensor
+    side: Tensor | None = None
 
 
 @dataclass
@@ -44,6 +45,29 @@ class Drawings:
         index = torch.randint(len(self.pictures), (count,), device=self.pictures.device, generator=self.generator)
         return (self.pictures[index].float() / 255, self.coverages[index].float() / 255,
                 torch.unravel_index(index, self.shape)[1])
+
+
+class Ring:
+    """As `Drawings`, but of random foregrounds that are drawn anew one after another while training goes on.
+
+    Ours: at 256 pixels every thing in every state fills gigabytes, and an autoencoder gains by pictures never seen before.
+    """
+
+    def __init__(self, renderer: "Renderer", size: int):
+        self.renderer, self.cursor = renderer, 0
+        self.thing, self.pictures, self.coverages = (torch.cat(parts) for parts in zip(
+            *(renderer.random_foregrounds(min(64, size - start)) for start in range(0, size, 64))))
+
+    def renew(self, count: int) -> None:
+        """Draw the `count` oldest anew."""
+        index = torch.arange(self.cursor, self.cursor + count, device=self.thing.device) % len(self.thing)
+        self.thing[index], self.pictures[index], self.coverages[index] = self.renderer.random_foregrounds(count)
+        self.cursor += count
+
+    def pick(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random foregrounds: pictures and coverage in 0..1, and their objects' numbers."""
+        index = torch.randint(len(self.thing), (count,), device=self.thing.device, generator=self.renderer.generator)
+        return self.pictures[index].float() / 255, self.coverages[index].float() / 255, self.thing[index]
 
 
 class Renderer:
@@ -69,22 +93,33 @@ class Renderer:
             coverages.append((coverage * 255).round().to(torch.uint8))
         return Drawings(shape, torch.cat(pictures), torch.cat(coverages), self.generator)
 
+    def random_foregrounds(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` random things in random states: their numbers, pictures uint8 [N, 3, H, W], coverage uint8 [N, 1, H, W]."""
+        sizes = (len(self.objects), self.images.shape[1], len(LIGHTS), len(SLOTS), len(SIZES), len(SIDES))
+        fields = [torch.randint(size, (count,), device=self.device, generator=self.generator) for size in sizes]
+        picture, coverage = self.foregrounds(Items(*fields))
+        return fields[0], (picture * 255).round().to(torch.uint8), (coverage * 255).round().to(torch.uint8)
+
     @torch.no_grad()
     def foregrounds(self, items: Items) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1."""
-        return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
-                                self.homes[items.object], self.generator, self.canvas)
+        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1.
+
+        In full precision also where a training step's lower one is on: half of a colour's bits would be lost.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
+                                    self.homes[items.object], self.generator, self.canvas, items.side)
 
     def places(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random places, [count, 3, canvas, canvas] in 0..1, half of them mirrored; and the places' numbers."""
+        """Random places, [count, 3, canvas, canvas] in 0..1, lit from either side; and the places' numbers."""
         index = torch.randint(len(self.bank), (count,), device=self.device, generator=self.generator)
-        return self.place_pictures(index), self.bank_place[index]
+        side = torch.randint(len(SIDES), (count,), device=self.device, generator=self.generator)
+        return self.place_pictures(index, side), self.bank_place[index]
 
-    def place_pictures(self, index: Tensor) -> Tensor:
-        """Places of the bank by number."""
+    def place_pictures(self, index: Tensor, side: Tensor) -> Tensor:
+        """Places of the bank by number, mirrored where the light is to come from the right."""
         picture = self.bank[index].permute(0, 3, 1, 2).float() / 255
-        mirror = torch.rand(len(index), device=self.device, generator=self.generator) < 0.5
-        return torch.where(mirror[:, None, None, None], picture.flip(-1), picture)
+        return torch.where(side.bool()[:, None, None, None], picture.flip(-1), picture)
 
 
 def smaller(images: Tensor, side: int) -> Tensor:
@@ -96,15 +131,15 @@ def smaller(images: Tensor, side: int) -> Tensor:
     return images
 
 
-def place_bank(path: Path, variants: int, canvas: int, seed: int = 0) -> dict[str, Tensor]:
-    """Paint `variants` pictures of each place in each of its lights, in all processes there are; kept in a file.
+def place_bank(path: Path, variants: int, canvas: int, seed: int = 0, workers: int | None = None) -> dict[str, Tensor]:
+    """Paint `variants` pictures of each place in each of its lights, in `workers` processes, or all there are; kept in a file.
 
     Returns pictures uint8 [N, canvas, canvas, 3], and place and light, indices into PLACES and LIGHTS, long [N].
     """
     if not path.exists():
         jobs = [(place, light, [seed, p, LIGHTS.index(light), v], canvas)
                 for p, place in enumerate(PLACES) for light in PLACES[place].lights for v in range(variants)]
-        with ProcessPoolExecutor() as pool:
+        with ProcessPoolExecutor(workers) as pool:
             pictures = list(pool.map(_paint, jobs, chunksize=32))
         names = list(PLACES)
         save_file({"pictures": torch.from_numpy(np.stack(pictures)),

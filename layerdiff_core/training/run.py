@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 WARM_UP_STEPS = 40
 SAVE_EVERY_SECONDS = 120
+LONGEST_STEP_SECONDS = 20
 
 
 class Run:
-    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much.
+    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much. What lies
+    between two steps counts for at most 20 seconds, so that a process may be paused.
 
     Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as Liu et al. 2025
     do), which needs far fewer steps here, all else with AdamW. An exponential average of the weights, its decay
@@ -44,16 +46,16 @@ class Run:
         self.log: list[dict[str, float]] = []
         if path.exists():
             self._load()
-        self.started = self.saved = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds trained, those of earlier starts included."""
-        return self.spent + time.monotonic() - self.started
+        self.stepped = self.saved = time.monotonic()
 
     @property
     def done(self) -> bool:
-        return self.elapsed >= self.seconds
+        return self.spent >= self.seconds
+
+    @property
+    def progress(self) -> float:
+        """How much of the budget is spent, 0..1."""
+        return min(1.0, self.spent / self.seconds)
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser from a scalar loss."""
@@ -62,20 +64,22 @@ class Run:
         for i, view in self.matrices.items():
             grad = self.parameters[i].grad
             view.grad = None if grad is None else as_matrix(grad)
-        progress = min(1.0, self.elapsed / self.seconds)
-        rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * self.progress))
         for optimizer in (self.muon, self.adamw):
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
+        now = time.monotonic()
+        self.spent += min(now - self.stepped, LONGEST_STEP_SECONDS)
+        self.stepped = now
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
     def tell(self, **figures: float) -> None:
         """Print figures and keep them in the state's log; writes the state when two minutes have passed."""
-        entry = {"step": self.step, "seconds": round(self.elapsed), **{k: round(v, 5) for k, v in figures.items()}}
+        entry = {"step": self.step, "seconds": round(self.spent), **{k: round(v, 5) for k, v in figures.items()}}
         self.log.append(entry)
         print(self.path.stem, *(f"{k} {v}" for k, v in entry.items()), flush=True)
         if time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
@@ -98,7 +102,7 @@ class Run:
             for moment, value in self._moments(i).items():
                 tensors[f"{moment}.{name}"] = value
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"step": self.step, "seconds": self.elapsed, "log": self.log}
+        facts = {"step": self.step, "seconds": self.spent, "log": self.log}
         temporary = self.path.with_suffix(".part")
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"run": json.dumps(facts)})
         os.replace(temporary, self.path)

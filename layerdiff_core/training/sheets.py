@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data.objects import ObjectSet
 from ..data.render import compose
-from ..data.scenes import captions, sample_scene
+from ..data.scenes import sample_scene
+from ..data.words import captions
 from .layerdiff import LayerDiff, sample
 from .starter import CANVAS
 from .text import Vocabulary
@@ -49,7 +50,7 @@ def scene_sheet(model: LayerDiff, vae: Any, mean: Tensor, std: Tensor, objects: 
     context = model.context(rows, global_rows)[0].flatten(0, 1)
     none = model.encode(torch.from_numpy(vocabulary.rows(""))[None].to(device))
     generator = torch.Generator(device).manual_seed(seed)
-    shape = (scenes * layers, 2 * len(mean), CANVAS // 8, CANVAS // 8)
+    shape = (scenes * layers, 2 * len(mean), CANVAS // vae.ratio, CANVAS // vae.ratio)
     z = sample(model, context, none, shape, layers, steps, scale, alphas, generator)
     spread, shift = (t.to(device).view(1, -1, 1, 1) for t in (std, mean))
     both = [half * spread + shift for half in z.chunk(2, dim=1)]

@@ -40,6 +40,17 @@ class Vocabulary:
         return np.array(ids + [self.end] * (LENGTH - len(ids)), dtype=np.int64)
 
 
+def with_unknown(rows: np.ndarray, end: int, rng: np.random.Generator) -> np.ndarray:
+    """A prompt's rows with one word among them that the starter does not know; as they are where there is no room.
+
+    Ours: users write words that no caption has, and these all come as row UNKNOWN, which otherwise never were trained.
+    """
+    length = int((rows != end).sum())
+    if length >= len(rows) - 1:
+        return rows
+    return np.insert(rows[:-1], int(rng.integers(1, length + 1)), UNKNOWN)
+
+
 def split_words(prompt: str) -> list[str]:
     """Words, numbers and punctuation, each alone."""
     return re.findall(r"[a-z]+|\d|[^\sa-z\d]+", prompt.lower())

@@ -10,14 +10,15 @@ from torch.nn import functional
 
 from ..autoencoder import CompositionAutoencoder, Layers
 from ..data.objects import ObjectSet
+from ..data.scenes import SLOTS
 from . import diffusion
 from .cat2i import encode
 from .layerdiff import PROMPTS_DROPPED, Batch, Scenes, plain_attention
 from .render import Drawings, Renderer
 from .starter import ARCHITECTURE as LAYERDIFF
-from .starter import CANVAS
 from .text import Vocabulary
 
+CANVAS = 128
 THING_WEIGHT = 5.0
 
 
@@ -55,17 +56,24 @@ class FixedScenes(Scenes):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
-            yield self._batch(self.foregrounds + 1, self.total, rng)
+            yield self.batch(self.foregrounds + 1, self.total, rng)
 
 
 def draw(renderer: Renderer, drawings: Drawings, batch: Batch) -> Layers:
-    """A batch's scenes put together from drawings: layers in 0..1, foregrounds with colours bled outwards."""
-    foregrounds = batch.foregrounds.to(renderer.device)
-    index = torch.randint(drawings.shape[0], foregrounds.shape[:2], device=renderer.device)
-    for axis, size in enumerate(drawings.shape[1:]):
-        index = index * size + foregrounds[..., axis]
-    return Layers(drawings.pictures[index].float() / 255, renderer.place_pictures(batch.place.to(renderer.device)),
-                  drawings.coverages[index].float() / 255)
+    """A batch's scenes put together from drawings: layers in 0..1, foregrounds with colours bled outwards.
+
+    Drawings are lit from the left; a scene that is lit from the right is mirrored as a whole.
+    """
+    batch = batch.to(renderer.device)
+    *fields, slot, size = batch.foregrounds.unbind(-1)
+    slot = torch.where(batch.side[:, None] == 1, len(SLOTS) - 1 - slot, slot)
+    index = torch.randint(drawings.shape[0], slot.shape, device=renderer.device)
+    for axis, field in zip(drawings.shape[1:], (*fields, slot, size)):
+        index = index * axis + field
+    right = batch.side.bool()[:, None, None, None, None]
+    pictures, coverages = (torch.where(right, part.flip(-1), part) for part in
+                           (drawings.pictures[index].float() / 255, drawings.coverages[index].float() / 255))
+    return Layers(pictures, renderer.place_pictures(batch.place, batch.side), coverages)
 
 
 class ScenePool:

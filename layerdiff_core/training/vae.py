@@ -1,62 +1,129 @@
 """Trains the starter's autoencoder on pictures, masks and composites of rendered scenes."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.render import compose
-from .render import Drawings, Renderer
+from . import losses
+from .pyramid import laplacian
+from .render import Drawings, Renderer, Ring
 
 KL_WEIGHT = 2e-4
-PYRAMID_LEVELS = 3
+PERCEPTUAL_WEIGHT = 0.5
+OUTSIDE, INSIDE = 0.25, 2.0
+DECODER_NOISE = 0.25
+CELL = 16
 
 
-def pictures(renderer: Renderer, drawings: Drawings, count: int) -> Iterator[Tensor]:
-    """Endless batches [count, 3, H, W] in 0..1: layers with colours bled outwards, their masks, composites, places."""
+@dataclass
+class Pictures:
+    """What an autoencoder is to give back: pixels [N, 3, H, W] in 0..1, and how much each counts, [N, 1, H, W]."""
+
+    pixels: Tensor
+    weight: Tensor
+
+
+def pictures(renderer: Renderer, drawings: Drawings | Ring, count: int) -> Iterator[Pictures]:
+    """Endless batches of `count` pictures: layers with colours bled outwards, their masks, composites, places.
+
+    What is inside things counts eight times as much as what is around them: there are the faces (ours). Masks and places
+    count 1 everywhere.
+    """
     quarter = count // 4
     while True:
         picture, coverage, _ = drawings.pick(2 * quarter)
         place, _ = renderer.places(count - 3 * quarter)
         composed = compose(place[:quarter], [picture[quarter:]], [coverage[quarter:]])
-        yield torch.cat([picture, coverage[:quarter].expand(-1, 3, -1, -1), composed[: quarter // 2],
-                         place[quarter // 2 :]])
+        half = quarter // 2
+        within = OUTSIDE + (INSIDE - OUTSIDE) * coverage
+        even = torch.ones_like(within)
+        yield Pictures(
+            torch.cat([picture, coverage[:quarter].expand(-1, 3, -1, -1), composed[:half], place[half:]]),
+            torch.cat([within, even[:quarter], within[quarter:quarter + half], even[: len(place) - half]]))
 
 
-def autoencoder_loss(vae: Any, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1, L1 of a Laplacian pyramid (crisp edges without a network to be fetched), a light KL term.
+def crop(batch: Pictures, side: int, generator: torch.Generator) -> Pictures:
+    """A square of each picture, `side` wide, its middle where the weights say that there is something to learn.
 
-    `vae` is the host's AutoencoderKL over patches; pixels [N, 3, H, W] in 0..1. Ours: the SD autoencoder's loss with its
-    perceptual term replaced and without the adversarial one, which the smooth starter world did not need.
+    Ours: a thing covers a tenth of a canvas, and the rest of it costs as much; in crops the same time shows three times as
+    many faces. The last part of training sees whole canvases.
     """
-    x = pixels * 2 - 1
-    mean, logvar = vae.moments(x).float().chunk(2, dim=1)
-    logvar = logvar.clamp(-20, 10)
-    z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-    out, wanted = vae.decode(z).float(), x
-    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    l1 = (out - wanted).abs().mean()
-    edges = sum(2**level * (a - b).abs().mean() for level, (a, b) in enumerate(zip(laplacian(out), laplacian(wanted))))
-    psnr = -10 * ((out.clamp(-1, 1) - wanted) / 2).square().mean().log10()
-    return l1 + edges + KL_WEIGHT * kl, {"l1": l1.detach(), "kl": kl.detach(), "psnr": psnr.detach()}
+    height, width = batch.pixels.shape[-2:]
+    cells = F.avg_pool2d(batch.weight, CELL).flatten(1)
+    cell = torch.multinomial(cells, 1, generator=generator)[:, 0]
+    middle = torch.stack([cell // (width // CELL), cell % (width // CELL)], 1) * CELL
+    middle = middle + torch.randint(CELL, middle.shape, device=middle.device, generator=generator)
+    limit = torch.tensor([height - side, width - side], device=middle.device)
+    corner = torch.minimum((middle - side // 2).clamp_min(0), limit).tolist()
+    pixels, weight = (torch.stack([each[:, y : y + side, x : x + side] for each, (y, x) in zip(part, corner)])
+                      for part in (batch.pixels, batch.weight))
+    return Pictures(pixels, weight)
 
 
-def laplacian(image: Tensor) -> list[Tensor]:
-    """The first levels of a Laplacian pyramid of [N, 3, H, W], the finest first."""
-    levels = []
-    for _ in range(PYRAMID_LEVELS):
-        small = F.avg_pool2d(image, 2)
-        levels.append(image - F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
-        image = small
-    return levels
+@dataclass
+class Step:
+    """What one step gave: the loss, its figures, and the pictures, 0..1, for the discriminator."""
+
+    loss: Tensor
+    figures: dict[str, Tensor]
+    real: Tensor
+    fake: Tensor
+
+
+class AutoencoderObjective:
+    """L1, L1 of a Laplacian pyramid, a perceptual term on random features, a light KL term; late, an adversarial one.
+
+    `vae` is the host's AutoencoderKL over patches. Ours: the SD autoencoder's loss, its perceptual term on fixed random
+    features, since LPIPS has to be fetched, and with weights by pixel. latent_std [1, C, 1, 1], to go on with the decoder
+    alone: latents get noise of up to DECODER_NOISE times their deviation, which a diffusion model leaves, too.
+    """
+
+    def __init__(self, vae: Any, discriminator: nn.Module, features: nn.Module, latent_std: Tensor | None = None):
+        self.vae, self.discriminator, self.features, self.latent_std = vae, discriminator, features, latent_std
+
+    def generator(self, batch: Pictures, adversarial: bool) -> Step:
+        """The autoencoder's loss for a batch."""
+        wanted, weight = batch.pixels * 2 - 1, batch.weight / batch.weight.mean()
+        mean, logvar = self.vae.moments(wanted).float().chunk(2, dim=1)
+        logvar = logvar.clamp(-20, 10)
+        z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        if self.latent_std is not None:
+            share = DECODER_NOISE * torch.rand(len(z), 1, 1, 1, device=z.device)
+            z = z + share * self.latent_std * torch.randn_like(z)
+        out = self.vae.decode(z).float()
+        l1 = ((out - wanted).abs() * weight).mean()
+        edges = torch.zeros_like(l1)
+        for level, (a, b) in enumerate(zip(laplacian(out), laplacian(wanted))):
+            edges = edges + 2**level * ((a - b).abs() * F.avg_pool2d(weight, 2**level)).mean()
+        fake = out / 2 + 0.5
+        perceptual = losses.perceptual_loss(self.features, fake, batch.pixels)
+        reconstruction = l1 + edges + PERCEPTUAL_WEIGHT * perceptual
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        loss = reconstruction + KL_WEIGHT * kl
+        if adversarial:
+            self.discriminator.requires_grad_(False)
+            term = losses.adversarial_loss(self.discriminator(fake))
+            loss = loss + losses.adaptive_weight(reconstruction, term, [self.vae.refine.last.weight]) * term
+        error = (fake.clamp(0, 1) - batch.pixels).square()
+        figures = {"l1": l1, "edges": edges, "perceptual": perceptual, "kl": kl, "psnr": -10 * error.mean().log10(),
+                   "psnr_weighted": -10 * (error * weight).mean().log10()}
+        return Step(loss, {name: value.detach() for name, value in figures.items()}, batch.pixels, fake.detach())
+
+    def critic(self, step: Step) -> Tensor:
+        """The discriminator's loss on the same pictures."""
+        self.discriminator.requires_grad_(True)
+        return losses.discriminator_loss(self.discriminator(step.real), self.discriminator(step.fake))
 
 
 @torch.no_grad()
-def latent_statistics(vae: Any, batches: Iterator[Tensor], count: int = 16) -> tuple[list[float], list[float]]:
+def latent_statistics(vae: Any, batches: Iterator[Pictures], count: int = 16) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over `count` batches, for the latent format."""
-    z = torch.cat([encode(vae, next(batches)).cpu() for _ in range(count)])
+    z = torch.cat([encode(vae, next(batches).pixels).cpu() for _ in range(count)])
     return z.mean((0, 2, 3)).tolist(), z.std((0, 2, 3)).tolist()
 
 

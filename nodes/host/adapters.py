@@ -37,7 +37,7 @@ def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
     header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
     parts = checkpoint.read_tensors(path, header)
     check_base(base)
-    check_weights(path, base, parts["unet"])
+    check_weights(path, base, header, parts["unet"])
     patcher = on_base(base, header, parts["unet"])
     if base.cached_patcher_init is not None:
         patcher.cached_patcher_init = (reload_layered, (base.cached_patcher_init, path))
@@ -76,26 +76,31 @@ def check_base(base: Any) -> None:
                          "Apply LayerDiff Adapter.")
 
 
-def layered_config(base: Any) -> comfy.supported_models.SD15:
-    """The configuration of an SD 1.5 MODEL, over layers: its types, quantization and sampling settings stay."""
-    return over_latents(base.model.model_config, LayeredLatent(base.model.latent_format))
+def layered_config(base: Any, architecture: dict) -> comfy.supported_models.SD15:
+    """The configuration of an SD 1.5 MODEL, over layers: its types, quantization and sampling settings stay. architecture: an
+    adapter's, which says whether there are features of the position."""
+    config = over_latents(base.model.model_config, LayeredLatent(base.model.latent_format))
+    config.unet_config["position"] = architecture.get("position", False)
+    return config
 
 
-def reference_unet(base: Any) -> LayerCollaborativeUNet:
-    """The layered UNet that fits an SD 1.5 MODEL, without weights."""
+def reference_unet(base: Any, architecture: dict) -> LayerCollaborativeUNet:
+    """The layered UNet that fits an SD 1.5 MODEL and an adapter's architecture, without weights."""
+    facts = {**layered_config(base, architecture).unet_config, "dtype": torch.float32}
     with torch.device("meta"):
-        return LayerCollaborativeUNet(**{**layered_config(base).unet_config, "dtype": torch.float32}, operations=networks.PLAIN)
+        return LayerCollaborativeUNet(**facts, operations=networks.PLAIN)
 
 
-def check_weights(path: Path, base: Any, weights: dict[str, Tensor]) -> None:
+def check_weights(path: Path, base: Any, header: checkpoint.Header, weights: dict[str, Tensor]) -> None:
     """ValueError unless an adapter's weights are those that LayerDiff adds to this MODEL."""
-    wanted = {key: shape for key, shape in networks.shapes(reference_unet(base)).items() if is_added(key)}
+    unet = reference_unet(base, header.architecture)
+    wanted = {key: shape for key, shape in networks.shapes(unet).items() if is_added(key)}
     checkpoint.check_tensors(f"{path.name} on this MODEL", weights, wanted)
 
 
 def on_base(base: Any, header: checkpoint.Header, added: dict[str, Tensor]) -> Any:
     """A layered MODEL of an SD 1.5 MODEL's weights and those of an adapter, with all that is on the former."""
-    model = LayeredModel(layered_config(base), base.model.model_type, header.layers,
+    model = LayeredModel(layered_config(base, header.architecture), base.model.model_type, header.layers,
                          comfy.model_management.unet_offload_device())
     added_type = added_dtype(model.get_dtype())
     weights = base_weights(base) | {key: value.to(added_type) for key, value in added.items()}
@@ -151,17 +156,18 @@ def new_adapter(base: Any, seed: int) -> tuple[checkpoint.Header, dict[str, Tens
     Takes memory for what it adds alone. ValueError for a MODEL that is not SD 1.5.
     """
     check_base(base)
-    unet = reference_unet(base)
+    context = base.model.model_config.unet_config["context_dim"]
+    architecture: dict[str, Any] = {"enhancer": {"dim": context, "heads": HEADS, "both_ways": True}, "position": True}
+    unet = reference_unet(base, architecture)
     for name, module in unet.named_modules():
         if is_added(f"{name}."):
             module.to_empty(device="cpu")
-    sizes = {"dim": base.model.model_config.unet_config["context_dim"], "heads": HEADS}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet.reset_added_parameters()
-        enhancer = PromptEnhancer(**sizes)
+        enhancer = PromptEnhancer(**architecture["enhancer"])
     tensors = {f"unet.{key}": value.half() for key, value in unet.state_dict().items() if is_added(key)}
     tensors |= {f"enhancer.{key}": value.half() for key, value in enhancer.state_dict().items()}
-    header = checkpoint.Header("layerdiff", "adapter", {"enhancer": sizes}, 0, "SD 1.5",
+    header = checkpoint.Header("layerdiff", "adapter", architecture, 0, "SD 1.5",
                                "CC0-1.0: random numbers and zeros", "fresh, untrained")
     return header, tensors

@@ -95,7 +95,7 @@ def build_model(name: str, header: checkpoint.Header, parts: dict[str, dict[str,
         config.set_inference_dtype(*unet_types(weights))
         model = comfy.model_base.BaseModel(config, prediction, device)
         return text2layer.ready_scenes(loaded(model, weights, disable_dynamic))
-    config = sd15_config(architecture["unet"], LayeredLatent(MeasuredLatent(architecture["latent"])))
+    config = sd15_config(networks.unet_config(architecture), LayeredLatent(MeasuredLatent(architecture["latent"])))
     networks.check_weights(f"{name}, UNet", lambda: networks.unet(architecture), weights)
     config.set_inference_dtype(*unet_types(weights))
     model = LayeredModel(config, prediction, header.layers, device)
@@ -159,6 +159,7 @@ def build_vae(name: str, header: checkpoint.Header, parts: dict[str, dict[str, T
         vae.output_channels = 3 + 4 * network.foregrounds
     else:
         network = networks.build(what, lambda: networks.autoencoder(architecture), parts["vae"], vae.vae_dtype)
+        vae.downscale_ratio = vae.upscale_ratio = network.ratio
     comfy.model_management.archive_model_dtypes(network)
     patcher = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     vae.first_stage_model = network

@@ -13,6 +13,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ...layerdiff_core.autoencoder import COUNTER, CompositionAutoencoder
 from ...layerdiff_core.checkpoint import check_tensors
+from ...layerdiff_core.refine import PixelHead
 from .unet import LayerCollaborativeUNet
 
 
@@ -90,23 +91,39 @@ def unet(architecture: dict, dtype: torch.dtype = torch.float32, device: Any = N
 
 
 def unet_config(architecture: dict) -> dict:
-    """Arguments of the UNet: those of the file, and twice the latent channels in and out."""
+    """Arguments of the UNet: those of the file, twice the latent channels in and out, and whether it has position features."""
     channels = 2 * architecture["latent"]["channels"]
-    return {**architecture["unet"], "in_channels": channels, "out_channels": channels}
+    return {**architecture["unet"], "in_channels": channels, "out_channels": channels,
+            "position": architecture.get("position", False)}
 
 
 class PatchAutoencoder(AutoencoderKL):
     """The host's VAE over patches of pixels, which makes the starter's fast on a CPU: the full resolution is where a
-    small autoencoder spends its time."""
+    small autoencoder spends its time.
 
-    def __init__(self, patch: int, channels: int, ddconfig: dict):
+    `decoder`, where there is one: the decoder's own "patch" and "ddconfig", for one that is stronger than the encoder, and
+    "features" and "width" of the `PixelHead` after it. Without it the decoder mirrors the encoder.
+    """
+
+    def __init__(self, patch: int, channels: int, ddconfig: dict, decoder: dict | None = None):
         pixels = 3 * patch * patch
         super().__init__(embed_dim=channels, ddconfig={**ddconfig, "in_channels": pixels, "out_ch": pixels,
                                                        "z_channels": channels})
-        self.patch = patch
+        self.patch = self.shuffle = patch
+        self.refine: nn.Module = nn.Identity()
+        if decoder:
+            self.shuffle = decoder["patch"] // 2
+            self.decoder = Decoder(**{**ddconfig, **decoder["ddconfig"], "in_channels": pixels, "z_channels": channels,
+                                      "out_ch": decoder["features"] * self.shuffle**2})
+            self.refine = PixelHead(decoder["features"], decoder["width"], PLAIN)
+
+    @property
+    def ratio(self) -> int:
+        """How many pixels wide a latent's pixel is."""
+        return self.patch * 2 ** (self.encoder.num_resolutions - 1)
 
     def moments(self, x: Tensor) -> Tensor:
-        """Pixels [N, 3, H, W] in -1..1 -> mean and log variance [N, 2C, H / 8, W / 8]."""
+        """Pixels [N, 3, H, W] in -1..1 -> mean and log variance [N, 2C, H / ratio, W / ratio]."""
         return self.quant_conv(self.encoder(pixel_unshuffle(x, self.patch)))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -118,13 +135,13 @@ class PatchAutoencoder(AutoencoderKL):
             hint = ("It holds picture and mask of a layer each: use Decode Layers." if z.shape[1] == 2 * channels else
                     "Connect a latent of the same model.")
             raise ValueError(f"This VAE decodes latents of {channels} channels, and got one of {z.shape[1]}. {hint}")
-        return pixel_shuffle(super().decode(z), self.patch)
+        return self.refine(pixel_shuffle(super().decode(z), self.shuffle))
 
 
 def autoencoder(architecture: dict) -> PatchAutoencoder:
     """The starter's VAE network."""
-    return PatchAutoencoder(architecture["vae"]["patch"], architecture["latent"]["channels"],
-                            architecture["vae"]["ddconfig"])
+    vae = architecture["vae"]
+    return PatchAutoencoder(vae["patch"], architecture["latent"]["channels"], vae["ddconfig"], vae.get("decoder"))
 
 
 def composition_autoencoder(architecture: dict, kind: type = CompositionAutoencoder) -> Any:
@@ -183,6 +200,8 @@ def _reset(module: Any) -> None:
 
 
 def initialise_added_convolutions(model: LayerCollaborativeUNet) -> None:
-    """Start the mask's convolutions like the picture's, for a UNet that is trained from scratch."""
+    """Start the mask's and the position's convolutions like the picture's, for a UNet that is trained from scratch."""
     _reset(model.mask_in)
+    if model.position is not None:
+        _reset(model.position)
     _reset(model.out.get_submodule("mask"))

@@ -8,6 +8,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
 from ...layerdiff_core.attention import InterLayerAttention, index_features
+from ...layerdiff_core.position import POSITION_DIM, position_features
 
 
 def added_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
@@ -49,16 +50,18 @@ class LayerCollaborativeUNet(UNetModel):
 
     ComfyUI's own weights keep their names and shapes, so that checkpoints and LoRA files fit; what LayerDiff adds
     stands beside them: `mask_in`, `out.mask` (the papers' widened first and last convolution, written as a second
-    convolution each) and `inter_layer` in every transformer block.
+    convolution each), `inter_layer` in every transformer block, and `position`, features of x and y that join the first hidden
+    layer (ours; files that were written before it was there have none).
     """
 
     def __init__(self, in_channels: int, out_channels: int, context_dim: int, dtype: Any = None, device: Any = None,
-                 operations: Any = None, **config: Any):
+                 operations: Any = None, position: bool = False, **config: Any):
         channels = in_channels // 2
         super().__init__(in_channels=channels, out_channels=channels, context_dim=context_dim, dtype=dtype,
                          device=device, operations=operations, **config)
         width, added = self.model_channels, {"dtype": added_dtype(dtype), "device": device}
         self.mask_in = operations.conv_nd(2, channels, width, 3, padding=1, **added)
+        self.position = operations.conv_nd(2, POSITION_DIM, width, 1, **added) if position else None
         self.out: LayeredHead = LayeredHead(self.out, operations.conv_nd(2, width, channels, 3, padding=1, **added))
         for transformer in [m for m in self.modules() if isinstance(m, SpatialTransformer)]:
             transformer.transformer_blocks = nn.ModuleList(
@@ -72,6 +75,8 @@ class LayerCollaborativeUNet(UNetModel):
         for name in ("weight", "bias"):
             nn.init.zeros_(getattr(self.mask_in, name))
             nn.init.zeros_(getattr(self.out.mask, name))
+            if self.position is not None:
+                nn.init.zeros_(getattr(self.position, name))
         for module in self.modules():
             if isinstance(module, InterLayerAttention):
                 module.reset_parameters()
@@ -88,13 +93,15 @@ class LayerCollaborativeUNet(UNetModel):
                              "layers: something between the MODEL and the sampler cuts the batch apart, and the layers of a "
                              "scene are drawn together. Take it off, or draw fewer scenes at once.")
         picture, mask = x.chunk(2, dim=1)
-        mask_features = self.mask_in(mask)
+        added = self.mask_in(mask)
+        if self.position is not None:
+            added = added + self.position(position_features(x.shape[-2], x.shape[-1], x.device, x.dtype))
 
-        def add_mask_features(h: Tensor, options: dict) -> Tensor:
-            return h + mask_features if options["block"] == ("input", 0) else h
+        def add_features(h: Tensor, options: dict) -> Tensor:
+            return h + added if options["block"] == ("input", 0) else h
 
         patches = dict(transformer_options.get("patches", {}))
-        patches["input_block_patch"] = [add_mask_features, *patches.get("input_block_patch", [])]
+        patches["input_block_patch"] = [add_features, *patches.get("input_block_patch", [])]
         index = index_features(layers, x.device, x.dtype)
         options = {**transformer_options, "patches": patches, "layer_index": index}
         return super()._forward(picture, timesteps, context, y, control, options, **kwargs)
@@ -102,4 +109,4 @@ class LayerCollaborativeUNet(UNetModel):
 
 def is_added(key: str) -> bool:
     """Whether a key of the UNet's state dict is LayerDiff's own rather than the base UNet's."""
-    return key.startswith(("mask_in.", "out.mask.")) or ".inter_layer." in key
+    return key.startswith(("mask_in.", "out.mask.", "position.")) or ".inter_layer." in key

@@ -53,3 +53,27 @@ def test_the_gates_learn_from_their_zero_start(tokens: tuple[torch.Tensor, torch
     enhancer = PromptEnhancer(16, 4)
     enhancer(*tokens).square().mean().backward()
     assert enhancer.gate.grad is not None and (enhancer.gate.grad != 0).all()
+
+
+def test_reading_both_ways_lets_an_early_token_know_a_later_one(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
+    layer, overall = tokens
+    torch.manual_seed(2)
+    reader = PromptEnhancer(16, 4, both_ways=True).reader
+    other = overall.clone()
+    other[:, -1] = torch.randn(16)
+    assert (reader(other) - reader(overall))[:, 0].abs().max() > 1e-4
+    assert torch.equal(PromptEnhancer(16, 4, both_ways=True)(layer, overall), layer)  # a fresh one still changes nothing
+
+
+def test_files_without_the_reader_still_fit() -> None:
+    old = PromptEnhancer(16, 4).state_dict()
+    assert not any(name.startswith("reader.") for name in old)
+    PromptEnhancer(16, 4, both_ways=False).load_state_dict(old)
+    assert PromptEnhancer(16, 4, both_ways=True).state_dict().keys() > old.keys()
+
+
+def test_open_gates_let_the_global_prompt_in(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
+    layer, overall = tokens
+    enhancer = PromptEnhancer(16, 4, both_ways=True)
+    enhancer.open_gates()
+    assert (enhancer(layer, overall) - layer).abs().mean() > 0.05

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, holds_held_out
+from layerdiff_core.data.words import Told
 from layerdiff_core.evaluation import renders
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, nearest_slots, worst_objects
@@ -53,7 +54,9 @@ def painted(thing: int = 0, place: int = 0, outline: Tensor | None = None) -> Te
 
 
 def request(place: str, *things: int) -> Request:
-    return Request(Scene(place, 0, 0, [Foreground(thing, 0, 0) for thing in things]), "", [""] * (1 + len(things)))
+    nothing: list[int | None] = [None] * len(things)
+    return Request(Scene(place, 0, 0, [Foreground(thing, 0, 0) for thing in things]), "", [""] * (1 + len(things)),
+                   Told(nothing, nothing, None))
 
 
 @pytest.fixture
@@ -100,9 +103,7 @@ def test_verdicts_count_what_was_seen(judge: Judge) -> None:
 
 def test_things_stand_where_the_prompt_says(judge: Judge) -> None:
     things = [Foreground(thing, slot, 1) for slot, thing in enumerate([3, 1, 2])]
-    asked = Request(Scene("beach", 0, 0, things), "a small thing3 on the left, a thing1 and a thing2 on the right, a beach",
-                    ["beach", "a thing3", "thing1", "a thing2"])
-    assert asked.told_slots == [0, None, 2]
+    asked = Request(Scene("beach", 0, 0, things), "", [""] * 4, Told([0, None, 2], [None] * 3, None))
     assert nearest_slots(torch.cat([square(10, 2, 20, 20), square(55, 0, 20, 9), square(90, 70, 20, 40)])) == [0, 1, 2]
     verdict = Verdict(asked, "beach", ["thing3"] * 3, [1.0] * 3, [1.0] * 3, slots=[0, 0, 1])
     assert figures(judge, {4: [verdict]})["slot_accuracy"] == {"4": 0.5}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
@@ -192,7 +193,7 @@ def test_the_pool_keeps_what_belongs_to_a_scene_together(monkeypatch: pytest.Mon
 
 
 def test_prompts_name_things_in_the_order_of_the_foregrounds() -> None:
-    told = SimpleNamespace(rows=lambda prompt: [*map(int, re.findall(r"thing(\d)", prompt)), -1, -1][:2])
+    told = SimpleNamespace(rows=lambda prompt: np.array([*map(int, re.findall(r"thing(\d)", prompt)), -1, -1][:2]), end=-2)
     every = torch.arange(len(PLACES)).repeat_interleave(3), torch.arange(3).repeat(len(PLACES))
     batch = next(iter(text2layer.FixedScenes(discs(8, 16), *every, told, foregrounds=2, count=20)))
     assert torch.equal(batch.global_rows, batch.foregrounds[..., 0])

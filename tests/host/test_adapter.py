@@ -262,7 +262,20 @@ class TestRefused:
     @pytest.mark.parametrize("architecture", [{}, {"enhancer": {}}, {"enhancer": {"dim": "x", "heads": 1}}, {"enhancer": 3}])
     def test_an_architecture_without_sense(self, pack, base, fresh, model_folder, architecture) -> None:
         with pytest.raises(ValueError, match="no model can be built as its architecture says"):
-            self.apply(pack, base, self.changed(model_folder, fresh, {"architecture": architecture}))
+            self.apply(pack, base, self.changed(model_folder, fresh, {"architecture": {"position": True, **architecture}}))
+
+    def test_a_file_from_before_position_features_and_reading_both_ways(self, pack, base, fresh, model_folder) -> None:
+        """It is not refused: what it lacks is not built."""
+        def age(tensors: dict[str, Tensor]) -> None:
+            for name in [name for name in tensors if name.startswith(("unet.position.", "enhancer.reader."))]:
+                del tensors[name]
+
+        old = self.changed(model_folder, fresh, {"architecture": {"enhancer": {"dim": CONTEXT, "heads": 12}}}, age)
+        model, enhancer = pack.nodes.load.LayerDiffApplyAdapter.execute(base, old).args
+        x, context = inputs(3, CONTEXT)
+        new, _ = pack.nodes.load.LayerDiffApplyAdapter.execute(base, fresh).args
+        assert torch.equal(predict(model, x, context, 3), predict(new, x, context, 3))
+        assert not any(name.startswith("reader.") for name in enhancer.state_dict())
 
     def test_a_low_rank_change_of_another_model(self, pack, base, fresh, model_folder) -> None:
         strange = {"lora.lora_unet_nothing.lora_up.weight": torch.ones(4, 2),

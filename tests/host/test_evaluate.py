@@ -62,9 +62,11 @@ def test_a_seed_gives_the_same_figures(pack: ModuleType, starter: SimpleNamespac
     results = [evaluate.evaluate(pack, STARTER, judge, objects, tmp_path, 6, 4, scales) for scales in ([0.0], [])]
     (report, gallery), (again, _) = results
     assert report.pop("seconds") > 0 and again.pop("seconds") > 0
-    names = {"layer_prompt_accuracy", "background_accuracy", "mask_agreement", "mask_agreement_alone", "slot_accuracy"}
+    names = {"layer_prompt_accuracy", "background_accuracy", "mask_agreement", "mask_agreement_alone", "slot_accuracy",
+             "size_accuracy", "light_accuracy", "light_agreement"}
     assert report.pop("other_smg_scales")["0.0"].keys() == names
     assert again.pop("other_smg_scales") == {} and report == again
+    assert report["autoencoder"].keys() >= {"psnr_inside", "psnr_composites", "gradient_energy"}
     for name in names | {"fid_starter_features"}:
         assert report[name].keys() == {"2", "3", "4"}
     assert 0 <= report["classifier_heldout_accuracy"] <= 1 and report["scenes"] == 6 and report["machine"]

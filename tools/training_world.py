@@ -1,0 +1,87 @@
+"""What the stages of training share: the world's pictures and words on a device, and the networks with their states."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tools import training_host
+
+training_host.import_networks()
+
+from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
+from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
+from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
+from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, Scenes, TextSide  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
+from layerdiff_pack.nodes.host import networks  # noqa: E402
+
+
+class World:
+    """Everything that the stages share: objects, places, words, the device."""
+
+    def __init__(self, options: argparse.Namespace, canvas: int = starter.CANVAS):
+        self.canvas = canvas
+        self.device = torch.device(options.device)
+        self.folder, self.data = Path(options.out), Path(options.data)
+        path = self.data / "objects.safetensors"
+        objects = load_objects(path if path.exists() else build_objects(self.data))
+        self.objects = objects.first(options.objects, options.styles)
+        bank_path = self.data / f"places_{canvas}_{options.place_variants}.safetensors"
+        self.bank = place_bank(bank_path, options.place_variants, canvas, workers=torch.get_num_threads())
+        tokens = training_host.word_tokenizer(self.data, starter.caption_words(self.objects))
+        self.vocabulary = Vocabulary(tokens[0], starter.caption_words(self.objects), *tokens[1:])
+        print(f"{len(self.objects)} objects, {len(PLACES)} places in {len(self.bank['place'])} pictures, "
+              f"{len(self.vocabulary)} tokens", flush=True)
+
+    def renderer(self, seed: int) -> Renderer:
+        return Renderer(self.objects, self.bank, self.canvas, self.device, seed)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def trained_vae(self) -> Any:
+        """The averaged autoencoder of the earlier stages, frozen."""
+        network = self.new_vae()
+        network.load_state_dict(average_of(self.folder / "vae.safetensors"))
+        if (self.folder / "decoder.safetensors").exists():
+            network.load_state_dict(average_of(self.folder / "decoder.safetensors"), strict=False)
+        return network.requires_grad_(False)
+
+    def scenes(self, layers: int, seed: int) -> Iterator[Batch]:
+        """Endless training batches of about so many layers, on the device. No second process: they are quickly rolled."""
+        return (batch.to(self.device) for batch in self.scene_source(layers, seed))
+
+    def scene_source(self, layers: int, seed: int) -> Scenes:
+        """What such batches come from."""
+        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed)
+
+    def new_text_side(self) -> TextSide:
+        """A fresh text encoder and an enhancer whose gates are open."""
+        enhancer = PromptEnhancer(**starter.ARCHITECTURE["enhancer"])
+        enhancer.open_gates()
+        return TextSide(networks.trainable_text_model(starter.ARCHITECTURE, len(self.vocabulary)), enhancer)
+
+    def new_unet(self) -> Any:
+        """A fresh UNet, all of it to be trained."""
+        unet = networks.unet(starter.ARCHITECTURE)
+        networks.initialise(unet)
+        unet.reset_added_parameters()
+        networks.initialise_added_convolutions(unet)
+        return unet
+
+    def new_vae(self) -> Any:
+        network = networks.autoencoder(starter.ARCHITECTURE)
+        networks.initialise(network)
+        return network.to(self.device, memory_format=torch.channels_last)
+
+
+def average_of(path: Path) -> dict[str, torch.Tensor]:
+    """The average weights of a run's state."""
+    prefix = "average."
+    return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}

@@ -65,14 +65,14 @@ def memory_mode(mode: str) -> Iterator[None]:
     "plain": as on a CPU or with --disable-dynamic-vram. "dynamic": DynamicVRAM, as by itself on NVIDIA: layers without
     weights until a file is loaded, weights assigned, dynamic patchers. "float16", "bfloat16": UNet and VAE in that type.
     """
+    dynamic = mode == "dynamic"
     with pytest.MonkeyPatch.context() as patch:
-        if mode == "dynamic":
+        if dynamic:
             patch.setattr(comfy_aimdo.host_buffer, "HostBuffer", NoBuffer)
             patch.setattr(comfy.utils, "load_safetensors", plain_safetensors)
-            patch.setattr(comfy.model_patcher, "CoreModelPatcher", DynamicOnCPU)
-            patch.setattr(comfy.memory_management, "aimdo_enabled", True)
-        elif mode != "plain":
-            short = {"float16": "fp16", "bfloat16": "bf16"}[mode]
-            patch.setattr(comfy.cli_args.args, f"{short}_unet", True)
-            patch.setattr(comfy.cli_args.args, f"{short}_vae", True)
+        patch.setattr(comfy.model_patcher, "CoreModelPatcher", DynamicOnCPU if dynamic else comfy.model_patcher.ModelPatcher)
+        patch.setattr(comfy.memory_management, "aimdo_enabled", dynamic)
+        for short, name in (("fp16", "float16"), ("bf16", "bfloat16")):
+            patch.setattr(comfy.cli_args.args, f"{short}_unet", mode == name)
+            patch.setattr(comfy.cli_args.args, f"{short}_vae", mode == name)
         yield

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import nodes as host
 from layerdiff_core import checkpoint
 from tests import models
+from tests.memory_modes import memory_mode
 
 MEGABYTE = 2**20
 
@@ -84,6 +85,28 @@ def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
         assert any(words in str(error) for words in ("does not fit", "asks for", "no model can be built"))
     assert time.perf_counter() - start < 2.0 and peak() - before < 300 * MEGABYTE
     path.unlink()
+
+
+@pytest.mark.parametrize("name", ["layerdiff_starter.safetensors", "text2layer_starter.safetensors"])
+def test_dynamic_vram_draws_what_the_plain_way_draws(pack: ModuleType, name: str) -> None:
+    """With the starters as they are shipped, from the file to the composite."""
+    drawn = []
+    for mode in ("plain", "dynamic"):
+        with memory_mode(mode):
+            model, clip, vae, enhancer = pack.nodes.load.LayerDiffLoadModel.execute(name).args
+            assert model.is_dynamic() == clip.is_dynamic() == vae.is_dynamic() == (mode == "dynamic")
+            if enhancer is None:
+                positive, negative = (host.CLIPTextEncode().encode(clip, text)[0] for text in ("a fox at a beach", ""))
+                layers, names = 2, ""
+            else:
+                positive, negative, layers, names = pack.nodes.prompts.LayerDiffEncodePrompts.execute(
+                    clip, enhancer, "a fox on the left at a beach at sunset", "background: a beach\nfox: a fox", "", 1.0).args
+            latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(vae, 64, 64, layers, 1).args[0]
+            sampled = host.KSampler().sample(model, 3, 4, 2.5, "euler", "normal", positive, negative, latent, 1.0)[0]
+            composite = pack.nodes.decode.LayerDiffDecodeLayers.execute(sampled, vae, names, 0.5, 0.4, 0).args[3]
+            drawn.append((sampled["samples"], composite))
+    for plain, dynamic in zip(*drawn):
+        assert (plain - dynamic).abs().max() <= 1e-5 and plain.std() > 0.05
 
 
 def test_the_enhancer_meets_tokens_on_the_gpu(pack: ModuleType) -> None:

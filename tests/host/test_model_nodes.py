@@ -162,6 +162,14 @@ def test_another_gpu_gets_a_model_of_its_own(either: SimpleNamespace) -> None:
     assert torch.equal(draw(of, clone), draw(of, of.model))
 
 
+def test_a_clip_with_hooks(either: SimpleNamespace) -> None:
+    """ComfyUI's nodes for hooks on a CLIP want it without DynamicVRAM."""
+    hooked = either.clip.clone(disable_dynamic=True)
+    assert not hooked.is_dynamic()
+    (tokens, _), (wanted, _) = (host.CLIPTextEncode().encode(clip, "a fox on the left")[0][0] for clip in (hooked, either.clip))
+    assert torch.equal(tokens, wanted)
+
+
 def test_clip_and_vae_for_another_gpu(either: SimpleNamespace) -> None:
     for part in (either.clip.patcher, either.vae.patcher):
         again = part.deepclone_multigpu(torch.device("cpu"))

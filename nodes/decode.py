@@ -23,6 +23,8 @@ class LayerDiffDecodeLayers(io.ComfyNode):
             category="LayerDiff/decode",
             description="Decodes a layered latent: each layer's picture and mask, and the composite of them. The layers "
             "open in the host's own layer editor.",
+            # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
+            has_intermediate_output=True,
             search_aliases=["vae decode layers", "latent to layers", "layer masks"],
             inputs=[
                 io.Latent.Input("samples", tooltip="A layered latent, sampled."),

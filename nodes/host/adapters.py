@@ -62,7 +62,8 @@ def check_base(base: Any) -> None:
     """ValueError for a MODEL on which no adapter can go: another family, or with something on it that belongs behind."""
     model, config = base.model, base.model.model_config
     found = ("a Text2Layer model" if isinstance(model.latent_format, StackedLatent) else
-             "layered already" if isinstance(model, LayeredModel) else f"{type(model).__name__} of {type(config).__name__}")
+             f"layered already ({type(model).__name__})" if isinstance(model, LayeredModel) else
+             f"{type(model).__name__} of {type(config).__name__}")
     if type(model) is not comfy.model_base.BaseModel or not isinstance(config, comfy.supported_models.SD15) \
             or isinstance(model.latent_format, StackedLatent) or config.unet_config["in_channels"] != 4:
         raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, no inpainting model and no other family, and this one is "

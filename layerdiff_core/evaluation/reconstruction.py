@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..evaluator import overlap
 from ..training.render import Renderer
-from .evaluator import overlap
 from .judge import mean
 from .renders import SEED, scene_layers
 from .requests import held_out_requests

@@ -5,6 +5,7 @@ import pytest
 
 from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
+from layerdiff_core.layers import Document
 from tests import w3c
 
 LEVEL = 1 / 255
@@ -16,7 +17,7 @@ def test_the_composite_is_what_the_text_says(mode: str, linear: bool) -> None:
     for name, layers in w3c.scenes(mode).items():
         wanted, wanted_alpha, special = w3c.composite(layers, linear)
         numbered = [layer | {"z_index": number} for number, layer in enumerate(layers)]
-        image, alpha = composite({"version": 1, "layers": numbered}, linear)
+        image, alpha = composite(Document.from_socket({"version": 1, "layers": numbered}), linear)
         far = np.abs(image[0].numpy() - wanted) * wanted_alpha
         if mode == "hard-mix":
             # At its jump rounding may go either way.

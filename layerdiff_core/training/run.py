@@ -16,11 +16,14 @@ from torch import Tensor, nn
 WARM_UP_STEPS = 40
 SAVE_EVERY_SECONDS = 120
 LONGEST_STEP_SECONDS = 20
+CLOCKS = {"cpu": time.thread_time}
+"""What counts the budget's seconds on a kind of device; elsewhere it is the wall clock."""
 
 
 class Run:
-    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much. What lies
-    between two steps counts for at most 20 seconds, so that a process may be paused.
+    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much. On a
+    CPU it is the main thread's own time, so that other work on the machine takes nothing of it; elsewhere what lies between two
+    steps counts for at most 20 seconds. So a process may be paused, or starved, at will.
 
     Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as Liu et al. 2025
     do), which needs far fewer steps here, all else with AdamW. An exponential average of the weights, its decay
@@ -46,7 +49,8 @@ class Run:
         self.log: list[dict[str, float]] = []
         if path.exists():
             self._load()
-        self.stepped = self.saved = time.monotonic()
+        self.clock = CLOCKS.get(self.parameters[0].device.type, time.monotonic)
+        self.stepped, self.saved = self.clock(), time.monotonic()
 
     @property
     def done(self) -> bool:
@@ -70,7 +74,7 @@ class Run:
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        now = time.monotonic()
+        now = self.clock()
         self.spent += min(now - self.stepped, LONGEST_STEP_SECONDS)
         self.stepped = now
         decay = min(self.decay, (1 + self.step) / (10 + self.step))

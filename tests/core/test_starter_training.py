@@ -1,5 +1,6 @@
 """The starter's training: the pool's scenes, the teacher, crops, the clock, words nobody knows."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,7 +208,7 @@ def test_drawings_keep_their_precision_inside_a_training_step() -> None:
 
 def test_a_pause_does_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
+    monkeypatch.setitem(runs.CLOCKS, "cpu", lambda: now[0])
     model = nn.Linear(4, 4)
     run = Run(model, tmp_path / "run.safetensors", 100, 1e-3)
     for seconds in (1, 600, 2):
@@ -217,3 +218,11 @@ def test_a_pause_does_not_eat_the_budget(tmp_path: Path, monkeypatch: pytest.Mon
     run.save()
     again = Run(nn.Linear(4, 4), tmp_path / "run.safetensors", 20, 1e-3)
     assert again.spent == run.spent and again.done and again.step == 3
+
+
+def test_on_a_cpu_waiting_costs_nothing(tmp_path: Path) -> None:
+    model = nn.Linear(4, 4)
+    run = Run(model, tmp_path / "run.safetensors", 100, 1e-3)
+    time.sleep(0.5)
+    run.update(model(torch.ones(1, 4)).sum())
+    assert 0 < run.spent < 0.4

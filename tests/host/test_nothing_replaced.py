@@ -22,7 +22,8 @@ def replaced(before: dict[str, dict[str, object]], after: dict[str, dict[str, ob
         for name in old.keys() if place.endswith("[]") else old.keys() | after[place].keys():
             was, now = old.get(name, missing), after[place].get(name, missing)
             # Importing a module makes it an attribute of its package, ComfyUI keeps what it read in a node's schema in names
-            # such as SCHEMA and _API_NODE, and torch.compile puts __import_... into the modules that it reads: none replaces anything.
+            # such as SCHEMA and _API_NODE, and torch.compile puts __import_... into the modules that it reads: none of it
+            # replaces anything.
             noted = was is missing and (isinstance(now, ModuleType) or name.lstrip("_").isupper())
             compiled = name.startswith("__") and not name.endswith("__")
             if was is not now and not noted and not compiled and f"{place}.{name}" not in TURNED:

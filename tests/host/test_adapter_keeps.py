@@ -212,8 +212,9 @@ def test_the_file_does_not_depend_on_the_memory_mode(pack: ModuleType, base: Any
 def memory_now() -> int:
     """Bytes of this process that lie in memory."""
     gc.collect()
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("memory is read as Linux tells it")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def test_base_and_layered_model_in_turn(adapted: Any, base: Any) -> None:

@@ -32,6 +32,8 @@ def sample(either: SimpleNamespace) -> dict[str, Any]:
 
 def peak(reset: bool = False) -> int:
     """Bytes that this process had in memory at most, since the last reset."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("memory is read as Linux tells it")
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()

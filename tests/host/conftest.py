@@ -25,9 +25,15 @@ def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture(scope="session", params=MODES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that uses a model runs in each memory mode, or in those that its file names in MEMORY_MODES."""
+    if "memory" in metafunc.fixturenames:
+        metafunc.parametrize("memory", getattr(metafunc.module, "MEMORY_MODES", MODES), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def memory(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How ComfyUI keeps models; every test that uses one runs in each mode."""
+    """How ComfyUI keeps models."""
     with memory_mode(request.param):
         yield request.param
 

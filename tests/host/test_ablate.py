@@ -14,6 +14,8 @@ from tests.host.test_evaluate import judge, objects, small  # noqa: F401 - fixtu
 from tools import ablate
 from tools.ablate import DEFAULT, VARIANTS, AblationStudio, Variant
 
+MEMORY_MODES = ("plain",)
+
 
 def drawn(pack: ModuleType, objects: ObjectSet, variant: Variant) -> torch.Tensor:  # noqa: F811
     settings = {**variant.settings, "steps": 6}

@@ -20,6 +20,9 @@ from tests.world import discs
 from tools import evaluate
 from tools.evaluation_sheet import write_sheet
 
+MEMORY_MODES = ("plain",)
+"""What a tool does with a model does not depend on where ComfyUI keeps it."""
+
 CPU = torch.device("cpu")
 
 

@@ -19,6 +19,8 @@ from tests.host.test_evaluate import judge, objects, small  # noqa: F401 - fixtu
 from tools import evaluate_text2layer
 from tools.evaluate_text2layer import StackedStudio, evaluate, reconstruction
 
+MEMORY_MODES = ("plain",)
+
 KEYS = {"object_accuracy", "background_accuracy", "mask_agreement", "psnr_foreground", "psnr_background", "psnr_composed",
         "reconstruction_mask_iou", "formula_head_difference"}
 

@@ -9,7 +9,7 @@ from comfy_extras import nodes_latent, nodes_mask, nodes_rebatch
 
 import nodes as host
 
-pytestmark = pytest.mark.parametrize("memory", ["plain", "dynamic"], indirect=True, scope="session")
+MEMORY_MODES = ("plain", "dynamic")
 
 NAMES = "meadow\nballoon\nfox"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import nodes as host
 from tests import models
 
-pytestmark = pytest.mark.parametrize("memory", ["plain", "dynamic"], indirect=True, scope="session")
+MEMORY_MODES = ("plain", "dynamic")
 
 STEPS = 6
 

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import comfy.conds
+import comfy.context_windows
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -152,7 +153,8 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
 def check_windows(options: dict[str, Any], count: int, layers: int) -> None:
     """ValueError for context windows that would cut a batch of `count` latents apart: a scene's layers belong together."""
     handler = options.get("context_handler")
-    if handler is not None and handler.dim == 0 and handler.context_length < count:
+    # Handlers of other packs are no less welcome to leave scenes whole; the UNet notices where they do not.
+    if isinstance(handler, comfy.context_windows.IndexListContextHandler) and handler.dim == 0 and handler.context_length < count:
         raise ValueError(f"Context windows of {handler.context_length} would cut this batch of {count} apart, and the {layers} "
                          "layers of a scene are drawn together. Take the context windows off the MODEL, or draw fewer scenes "
                          "at once.")

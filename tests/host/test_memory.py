@@ -66,10 +66,14 @@ def test_a_small_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
     path.unlink()
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text", "enhancer"])
-@pytest.mark.parametrize("absurd", ABSURD.values(), ids=ABSURD)
+PARTS = {"unet": 3, "vae": 1, "text": 2, "enhancer": 1}
+"""How many of ABSURD, in its order, ask too much for a part."""
+
+
+@pytest.mark.parametrize(("absurd", "part"), zip(ABSURD.values(), [part for part, count in PARTS.items() for _ in range(count)]),
+                         ids=ABSURD)
 def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, absurd: Any, part: str) -> None:
-    """All weights are there, so that each part in turn is the first one that does not fit."""
+    """All weights are there, and the part that asks for too much is refused, whatever comes before it in the loader."""
     facts = models.architecture()
     tensors = models.starter_tensors(pack, facts)
     absurd(facts)
@@ -80,12 +84,9 @@ def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
     make = {"unet": loading.build_model, "vae": loading.build_vae, "text": loading.build_clip}.get(
         part, lambda name, header, parts: loading.build_enhancer(name, header.architecture["enhancer"], parts["enhancer"]))
     before, start = peak(reset=True), time.perf_counter()
-    try:
-        with loading.damage_explained(path.name):
-            make(path.name, header, parts)
-    except ValueError as error:
-        assert any(words in str(error) for words in ("does not fit", "asks for", "no model can be built"))
-    assert time.perf_counter() - start < 2.0 and peak() - before < 300 * MEGABYTE
+    with pytest.raises(ValueError, match="does not fit|asks for|no model can be built"), loading.damage_explained(path.name):
+        make(path.name, header, parts)
+    assert time.perf_counter() - start < 1.0 and peak() - before < 300 * MEGABYTE
     path.unlink()
 
 

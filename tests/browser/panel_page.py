@@ -12,6 +12,8 @@ from tools import setup
 from tools.host import Server
 
 DECODE, SAMPLER, SAVE_IMAGE = 5, 4, 9
+NEAR = 2
+"""What the page and the server may differ by, in 8 bits."""
 RUN_LIMIT_SECONDS = 300
 
 LOAD = "workflow => app.loadGraphData(workflow)"
@@ -70,8 +72,8 @@ class PanelPage:
         self.page.evaluate(VIEW, DECODE)
         self.panel.wait_for()
 
-    def run(self) -> np.ndarray:
-        """Press Run, wait for the end; the composite that the server saved, [H,W,3]."""
+    def press_run(self) -> dict[str, Any]:
+        """Press Run, wait for the end; the run's entry in the server's history."""
         before = set(self.server.client.get("/history"))
         self.page.get_by_test_id("queue-button").click()
         for _ in range(2 * RUN_LIMIT_SECONDS):
@@ -81,6 +83,11 @@ class PanelPage:
             self.page.wait_for_timeout(500)
         (entry,) = new.values()
         assert entry["status"]["status_str"] == "success", entry["status"]
+        return dict(entry)
+
+    def run(self) -> np.ndarray:
+        """Press Run, wait for the layers in the panel; the composite that the server saved, [H,W,3]."""
+        entry = self.press_run()
         self.panel.locator(".stage canvas").wait_for()
         self.page.wait_for_timeout(500)
         saved = self.server.client.download(entry["outputs"][str(SAVE_IMAGE)]["images"][0])

@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 
 from layerdiff_core.files.ora import write_ora
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DECODE, PanelPage, example, heard
+from tests.browser.panel_page import DECODE, NEAR, PanelPage, example, heard
 from tests.documents import mixed_document
 from tools import setup
 from tools.host import Server
@@ -145,7 +145,6 @@ def test_a_file_can_be_dropped_on_the_node(page: Page, file: Path) -> None:
     assert page.evaluate(DROP, [*TITLE, file.name, base64.b64encode(file.read_bytes()).decode()])
 
 
-NEAR = 2
 
 
 def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server: Server, kind: Kind, errors: list[str]) -> None:

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.panel_page import DECODE, DRAWN, SAMPLER, TEXT, VIEW, PanelPage, heard
+from tests.browser.kinds import Kind, every_page
+from tests.browser.panel_page import DECODE, DRAWN, NEAR, SAMPLER, TEXT, VIEW, PanelPage, heard
 from tools import setup
 from tools.host import Server
 from tools.page import READY
 
+pytestmark = every_page
 WORKFLOW = setup.ROOT / "workflows" / "edit_in_page.json"
 PICTURES = setup.ROOT / "output"
-NEAR = 2
 PAYLOAD = "id => app.nodeOutputs[id]?.layer_panel[0]"
 THEME = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 
@@ -26,11 +27,11 @@ def errors(page: Page) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def started(page: Page, server: Server, errors: list[str]) -> PanelPage:
+def started(page: Page, page_server: Server, errors: list[str]) -> PanelPage:
     """The example, run once, with few steps: nothing here depends on how well it draws."""
     workflow = json.loads(WORKFLOW.read_text("utf-8"))
     next(node for node in workflow["nodes"] if node["id"] == SAMPLER)["widgets_values"][2] = 4
-    panel = PanelPage(page, server)
+    panel = PanelPage(page, page_server)
     panel.load(workflow)
     saved = panel.run()
     assert np.abs(saved.astype(int) - panel.shown()).max() <= NEAR
@@ -169,7 +170,8 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     errors.clear()
     panel.load(workflow)
     assert panel.edits() == edits
-    assert "edits are kept" in panel.panel.locator(".empty").inner_text()
+    panel.panel.locator(".stage canvas").wait_for()
+    assert far(shown, panel.shown()) == 0
     assert far(panel.run(), panel.shown()) <= NEAR
     assert far(shown, panel.shown()) == 0
     assert panel.button("Show tree").is_visible()
@@ -246,24 +248,18 @@ def test_delete_hides_the_layer_and_leaves_the_node(panel: PanelPage) -> None:
     assert panel.edits()["layers"] == {"2": {"visible": False}}
 
 
-def test_the_panel_works_where_the_page_draws_its_nodes_with_vue(panel: PanelPage) -> None:
-    vue = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
-    panel.page.evaluate(vue, True)
-    try:
-        panel.page.locator(".lg-node .layerdiff-panel.open .row").first.wait_for()
+def test_the_panel_stays_when_nodes_2_is_switched(panel: PanelPage, kind: Kind) -> None:
+    switch = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+    shown = panel.shown()
+    for nodes_2 in (not kind.nodes_2, kind.nodes_2):
+        panel.page.evaluate(switch, nodes_2)
         panel.page.wait_for_timeout(500)
-        panel.row("bear").locator(".pick").click()
-        middle = panel.centre_of(panel.panel.locator(".box"))
-        panel.drag(middle, (middle[0] - 40, middle[1] - 20))
-        assert panel.edits()["layers"]["2"]["right"] < -5
-        panel.panel.locator(".title").click()
-        panel.page.locator(".layerdiff-panel:not(.open) .title").first.click()
-        panel.panel.locator(".stage canvas").wait_for()
-        assert far(panel.run(), panel.shown()) <= NEAR
-    finally:
-        panel.page.evaluate(vue, False)
+        assert panel.page.locator(".lg-node .layerdiff-panel.open .row").first.is_visible() == nodes_2
         panel.page.evaluate(VIEW, DECODE)
-        panel.page.wait_for_timeout(500)
+        assert far(shown, panel.shown()) == 0
+        panel.button("Hide tree").click()
+        assert far(shown, panel.shown()) > 30
+        panel.reset()
 
 
 def test_the_sampler_shows_all_layers_while_it_draws(panel: PanelPage) -> None:

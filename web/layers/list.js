@@ -54,7 +54,8 @@ export class LayerList {
       title: `${name}. Up and down select, with alt they move the layer; space hides it.`,
     }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
     return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
-      make("span", { class: "grip", "aria-hidden": "true" }, icon("grip")),
+      // A button, else browsers take a finger on it for one on the eye beside it.
+      make("button", { type: "button", class: "grip", tabindex: -1, "aria-hidden": "true" }, icon("grip")),
       toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
         () => editor.set(index, { visible: !visible })),
       pick,

@@ -8,6 +8,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.files.animation import write_animation
 from ..layerdiff_core.files.ora import read_ora, write_ora
@@ -60,19 +61,23 @@ class LayerDiffExportLayers(io.ComfyNode):
         linear = colour_space == LINEAR
         document = Document.from_socket(layers)
         edited, stale = apply_edits(document, edits)
-        folder, stem, subfolder = output_place(filename_prefix, edited.canvas)
+        folder, stem, _ = output_place(filename_prefix, edited.canvas)
         path = folder / f"{stem}_{ENDINGS[format]}"
         _write(format, edited, path, workflow_text(cls), linear, trim)
-        shown = panel_ui(document, stale, linear)
-        if path.is_dir():
-            inner = f"{subfolder}/{path.name}" if subfolder else path.name
-            saved = [ui.SavedResult(file.name, inner, io.FolderType.output) for file in sorted(path.iterdir())]
-            shown["images"] = [file for file in saved if file["filename"].endswith(".png")]
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        saved = [_listed(file) for file in files]
+        if format == "animation":
+            shown: dict[str, Any] = {"images": saved, "animated": (True,)}
         else:
-            saved = [ui.SavedResult(path.name, subfolder, io.FolderType.output)]
-            if format == "animation":
-                shown |= {"images": saved, "animated": (True,)}
-        return io.NodeOutput(edited.to_socket(), ui=shown | {"files": saved})
+            # Browsers show none of these files, so the page gets a picture of what is in them.
+            shown = ui.PreviewImage(composite(edited, linear)[0], cls=cls).as_dict()
+        return io.NodeOutput(edited.to_socket(), ui=shown | panel_ui(document, stale, linear) | {"files": saved})
+
+
+def _listed(file: Path) -> dict[str, Any]:
+    """What the page says of a saved file and asks for it by: name, place in the output folder, bytes."""
+    folder = file.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return ui.SavedResult(file.name, "" if folder == "." else folder, io.FolderType.output) | {"size": file.stat().st_size}
 
 
 class LayerDiffImportLayers(io.ComfyNode):

@@ -1,11 +1,75 @@
-// What the last runs of a workflow gave: ComfyUI's server remembers it when the page, opened anew, does not.
+// What the last run of a node gave: the page, opened anew, has forgotten it, ComfyUI's server has not.
+
+import { app } from "../../scripts/app.js";
 
 // Entries of the server's history hold whole workflows, so only the latest are asked for.
 const LATEST = 32;
+const followers = new WeakMap();
 
-/** The outputs (ui) of the workflow's nodes by execution id ("5", or "12:5" within a subgraph), of each its latest run. */
-export async function lastOutputs(api, workflowId) {
-  const answer = await api.fetchApi(`/history?max_items=${LATEST}`);
+/**
+ * Call show(output) with what each run of the node gives (its ui) and, when the page has made the node anew, with what
+ * its last run gave. widget: the DOM widget that shows it.
+ */
+export function followRuns(node, widget, show) {
+  if (!followers.has(node)) {
+    followers.set(node, { widgets: [], shows: [], seen: false });
+    const before = node.onExecuted;
+    node.onExecuted = (...values) => {
+      before?.apply(node, values);
+      tell(node, values[0]);
+    };
+  }
+  followers.get(node).widgets.push(widget);
+  followers.get(node).shows.push(show);
+}
+
+function tell(node, output) {
+  const follower = followers.get(node);
+  follower.seen ||= Boolean(output);
+  if (output) for (const show of follower.shows) show(output);
+}
+
+app.registerExtension({
+  name: "LayerDiff.LastRun",
+
+  /** The page made its nodes anew. */
+  afterConfigureGraph() {
+    // Where the page changes to another workflow it brings that one's outputs after this call.
+    setTimeout(restore);
+  },
+});
+
+async function restore() {
+  const graph = app.rootGraph;
+  const found = [...withExecutionIds(graph)].filter(([, node]) => followers.has(node));
+  for (const [, node] of found) {
+    mount(node);
+    tell(node, app.nodeOutputs[locator(node)]);
+  }
+  const unseen = found.filter(([, node]) => !followers.get(node).seen);
+  if (!unseen.length) return;
+  const outputs = await lastOutputs(graph.id);
+  // A run that has ended since tells more.
+  for (const [id, node] of unseen) if (!followers.get(node).seen) tell(node, outputs[id]);
+}
+
+/** Nodes 2.0 goes on showing the elements of the node that had this one's id before. */
+function mount(node) {
+  if (node.graph !== app.canvas.graph) return;
+  for (const { element } of followers.get(node).widgets) {
+    const shown = document.querySelector(`[data-node-id="${node.id}"] .${element.classList[0]}`);
+    if (shown && shown !== element) shown.replaceWith(element);
+  }
+}
+
+/** The name under which the page keeps a node's outputs. */
+function locator(node) {
+  return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
+}
+
+/** The outputs of a workflow's nodes by execution id ("5", or "12:5" within a subgraph), of each its latest run. */
+async function lastOutputs(workflowId) {
+  const answer = await app.api.fetchApi(`/history?max_items=${LATEST}`);
   if (!answer.ok) return {};
   const runs = Object.values(await answer.json())
     .filter(({ prompt }) => prompt[3]?.extra_pnginfo?.workflow?.id === workflowId)
@@ -14,7 +78,7 @@ export async function lastOutputs(api, workflowId) {
 }
 
 /** All nodes of a graph and of the subgraphs in it, each as [execution id, node]. */
-export function* withExecutionIds(graph, path = "") {
+function* withExecutionIds(graph, path = "") {
   for (const node of graph.nodes) {
     const id = `${path}${node.id}`;
     yield [id, node];

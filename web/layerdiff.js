@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { make } from "./layers/dom.js";
 import { Panel } from "./layers/panel.js";
-import { lastOutputs, withExecutionIds } from "./last_run.js";
+import { followRuns } from "./last_run.js";
 
 const WIDGET = "edits";
 const OPEN = "layer_panel_open";
@@ -23,32 +23,7 @@ app.registerExtension({
     const text = node.widgets?.find((widget) => widget.name === WIDGET);
     if (text && node.comfyClass.startsWith("LayerDiff")) addPanel(node, text);
   },
-
-  /** The page made its nodes anew. */
-  afterConfigureGraph() {
-    // Where the page changes to another workflow it brings that one's outputs after this call.
-    setTimeout(restore);
-  },
 });
-
-/** Give the panels the layers of their nodes' last runs: as the page has them or, where it was opened anew, the server. */
-async function restore() {
-  const graph = app.rootGraph;
-  const panels = [...withExecutionIds(graph)].filter(([, node]) => node.showLayers);
-  for (const [, node] of panels) {
-    node.mountPanel();
-    node.showLayers(app.nodeOutputs[locator(node)]);
-  }
-  if (panels.every(([, node]) => node.hasLayers())) return;
-  const outputs = await lastOutputs(app.api, graph.id);
-  // A run that has ended since tells more.
-  for (const [id, node] of panels) if (!node.hasLayers()) node.showLayers(outputs[id]);
-}
-
-/** The name under which the page keeps a node's outputs. */
-function locator(node) {
-  return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
-}
 
 function addPanel(node, text) {
   const panel = new Panel({
@@ -81,14 +56,7 @@ function addPanel(node, text) {
     if (name === OPEN) panel.open = value;
   });
   node.onConfigure = chained(node.onConfigure, () => { panel.open = Boolean(node.properties[OPEN]); });
-  node.hasLayers = () => panel.hasLayers;
-  node.mountPanel = () => {
-    // Nodes 2.0 goes on showing the element of the node that had this one's id before.
-    const shown = node.graph === app.canvas.graph && document.querySelector(`[data-node-id="${node.id}"] .layerdiff-panel`);
-    if (shown && shown !== panel.element) shown.replaceWith(panel.element);
-  };
-  node.showLayers = (output) => { if (output?.layer_panel) panel.show(output.layer_panel[0]); };
-  node.onExecuted = chained(node.onExecuted, node.showLayers);
+  followRuns(node, widget, (output) => { if (output.layer_panel) panel.show(output.layer_panel[0]); });
   passOn(panel.element);
 }
 

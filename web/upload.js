@@ -1,49 +1,69 @@
-// Brings a layered file from the user's computer into the input folder: by the button of the import node, or dropped on it.
+// Brings layered files from the user's computer into the input folder: by the button of the import node, or dropped on it.
 
 import { app } from "../../scripts/app.js";
+import { ACCEPTED, droppedFiles, layeredPart } from "./layered_files.js";
 
-const NODE = "LayerDiffImportLayers";
-const ENDINGS = [".psd", ".psb", ".ora"];
+export const NODE = "LayerDiffImportLayers";
+const NOTHING = "No layered file among them. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
 
 app.registerExtension({
   name: "LayerDiff.Upload",
 
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
-    node.addWidget("button", "choose file to upload", null, () => choose((file) => upload(node, file)), { serialize: false });
+    node.addWidget("button", "choose file to upload", null, () => choose((files) => take(node, files)), { serialize: false });
     node.onDragOver = (event) => Boolean(event.dataTransfer?.types?.includes("Files"));
-    node.onDragDrop = async (event) => {
-      const file = [...event.dataTransfer.files].find(isLayered);
-      if (file) await upload(node, file);
-      return Boolean(file);
-    };
+    node.onDragDrop = async (event) => take(node, await droppedFiles(event.dataTransfer));
   },
 });
 
-function isLayered(file) {
-  return ENDINGS.some((ending) => file.name.toLowerCase().endsWith(ending));
-}
-
 function choose(then) {
   const input = document.createElement("input");
-  Object.assign(input, { type: "file", accept: ENDINGS.join(","), onchange: () => input.files[0] && then(input.files[0]) });
+  Object.assign(input, { type: "file", multiple: true, accept: ACCEPTED, onchange: () => input.files.length && then([...input.files]) });
   input.click();
 }
 
-/** Sends the file to the host, which says under which name it keeps it, and sets the node to it. */
-async function upload(node, file) {
+/** Upload what is layered among the files and set the import node to it; whether there was any. */
+export async function take(node, files) {
+  const part = layeredPart(files);
+  if (!part) {
+    say(NOTHING);
+    return false;
+  }
+  // Pictures of a layers.json keep their names only in a folder of their own.
+  const subfolder = part.files.length > 1 ? `layers_${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}` : "";
+  try {
+    let main;
+    for (const file of part.files) {
+      const place = await upload(file, subfolder);
+      if (file === part.main) main = place;
+    }
+    select(node, main);
+  } catch (error) {
+    say(error.message);
+  }
+  return true;
+}
+
+/** Send a file to the input folder; the path under which ComfyUI keeps it. */
+async function upload(file, into) {
   const body = new FormData();
   body.append("image", file);
+  body.append("subfolder", into);
   const answer = await app.api.fetchApi("/upload/image", { method: "POST", body });
-  if (!answer.ok) {
-    app.extensionManager.toast.add({ severity: "error", summary: `${file.name} was not uploaded`, detail: answer.statusText });
-    return;
-  }
+  if (!answer.ok) throw new Error(`${file.name} was not uploaded: ${answer.status} ${answer.statusText}`);
   const { name, subfolder } = await answer.json();
-  const path = subfolder ? `${subfolder}/${name}` : name;
+  return subfolder ? `${subfolder}/${name}` : name;
+}
+
+function select(node, path) {
   const combo = node.widgets.find((widget) => widget.name === "file");
   if (!combo.options.values.includes(path)) combo.options.values.push(path);
   combo.value = path;
   combo.callback?.(path);
   node.setDirtyCanvas(true, true);
+}
+
+function say(detail) {
+  app.extensionManager.toast.add({ severity: "error", summary: "Import Layers from File", detail, life: 8000 });
 }

@@ -71,11 +71,6 @@ export class Panel {
     return this.open ? OPEN_HEIGHT : CLOSED_HEIGHT;
   }
 
-  /** Whether it was told of layers, loaded or not. */
-  get hasLayers() {
-    return this.#payload !== null;
-  }
-
   get text() {
     return this.#editor.text;
   }

@@ -1,0 +1,43 @@
+// A layered file dropped on the canvas: opens the workflow in it or, where there is none, a node that imports the layers.
+
+import { app } from "../../scripts/app.js";
+import { droppedFiles, layeredPart, textIn } from "./layered_files.js";
+import { NODE, take } from "./upload.js";
+
+// Before the page's own listener, which knows pictures, sounds and JSON alone and would say that there is no workflow.
+document.addEventListener("drop", async (event) => {
+  const names = [...(event.dataTransfer?.items ?? [])].filter(({ kind }) => kind === "file");
+  if (!names.length || nodeAt(event)?.onDragDrop || !mayBeLayered(event.dataTransfer)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const place = [event.canvasX, event.canvasY];
+  const files = await droppedFiles(event.dataTransfer);
+  const part = layeredPart(files);
+  const { workflow, prompt } = part?.files.length === 1 ? await textIn(part.main) : {};
+  if (workflow) await app.loadGraphData(JSON.parse(workflow), true, true, nameOf(part.main));
+  else if (prompt) app.loadApiJson(JSON.parse(prompt), nameOf(part.main));
+  else await importAt(place, files);
+}, true);
+
+/** Whether one of ours may be in a drop: in a folder one cannot look before the event is over. */
+function mayBeLayered({ files, items }) {
+  return layeredPart([...files]) !== null || [...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+}
+
+function nodeAt(event) {
+  app.canvas.adjustMouseEvent(event);
+  return app.canvas.graph.getNodeOnPos(event.canvasX, event.canvasY);
+}
+
+function nameOf(file) {
+  return file.name.replace(/\.[^.]*$/, "");
+}
+
+async function importAt(place, files) {
+  app.canvas.emitBeforeChange();
+  const node = LiteGraph.createNode(NODE);
+  node.pos = place;
+  app.canvas.graph.add(node);
+  app.canvas.emitAfterChange();
+  await take(node, files);
+}

@@ -22,6 +22,7 @@ from layerdiff_core.evaluation.renders import SEED, held_out_renderer, render
 from layerdiff_core.evaluation.requests import Request, objects_named
 from layerdiff_core.evaluation.traits import references
 from layerdiff_core.training.render import Renderer
+from layerdiff_core.whole import write_text
 
 from . import inprocess, setup
 from .bench import machine
@@ -174,8 +175,7 @@ def main(arguments: list[str]) -> int:
                 continue
             print(f"== {name}, seed {seed}", flush=True)
             runs[name][str(seed)] = one_run(AblationStudio(pack, model, VARIANTS[name]), measure, numbers, options.scenes, seed)
-            options.result.parent.mkdir(parents=True, exist_ok=True)
-            options.result.write_text(json.dumps(report(runs, settings), indent=2) + "\n", "utf-8")
+            write_text(options.result, json.dumps(report(runs, settings), indent=2) + "\n")
     shown = [layers for layers in numbers if layers in LAYERS]
     print(*(f"{layers} layers\n{table(runs, layers)}" for layers in shown), sep="\n\n")
     print(f"Written to {options.result}; {(time.monotonic() - started) / 60:.0f} minutes.")

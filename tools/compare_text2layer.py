@@ -28,6 +28,7 @@ from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import sample
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
 from layerdiff_pack.layerdiff_core.training.text2layer import CANVAS
+from layerdiff_pack.layerdiff_core.whole import write_text
 from layerdiff_pack.nodes.host import networks
 
 RESULT = setup.ROOT / "benchmarks" / "results" / "text2layer.json"
@@ -75,7 +76,7 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     decoder, facts = training.load_autoencoder(world, model)
     training.fit_unet(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
     found = measure(world, options, judge, decoder, facts)
-    result.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    write_text(result, json.dumps(found, indent=2) + "\n")
     return found
 
 
@@ -157,8 +158,7 @@ def main() -> None:
     if kept.exists() and json.loads(kept.read_text("utf-8")) != budget(options):
         parser.error(f"The runs in {options.out} had another budget: {kept.read_text('utf-8')}. Go on with that one, or choose "
                      "another --out.")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(budget(options)), "utf-8")
+    write_text(kept, json.dumps(budget(options)))
     training.prepare_torch()
     world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)
@@ -167,7 +167,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for variant in TERMS:
             runs[variant].append(one_run(world, options, judge, variant, seed))
-            Path(options.result).write_text(json.dumps(report(runs, options, world.device), indent=2) + "\n", "utf-8")
+            write_text(Path(options.result), json.dumps(report(runs, options, world.device), indent=2) + "\n")
     print(f"Written to {options.result}; {(time.monotonic() - started) / 60:.0f} minutes.")
 
 

@@ -18,6 +18,7 @@ from layerdiff_core.evaluation.reconstruction import reconstruction_figures
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_core.evaluation.traits import References, Traits, references, trait_ceilings, trait_figures, traits_of
+from layerdiff_core.whole import write_text
 
 from . import evaluate_text2layer, inprocess, setup
 from .bench import machine
@@ -190,8 +191,7 @@ def main(arguments: list[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     folder = RESULTS if options.scenes >= RECORD_FROM else TRIALS
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_text(folder / f"{name}.json", json.dumps(report, indent=2) + "\n")
     write_sheet(folder / f"{name}.jpg", judge, shown)
     print(f"{text}\nWritten to {folder}: {name}.json, {name}.jpg; {report['seconds']:.0f} s.")
     return 0

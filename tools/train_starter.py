@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from tools import setup
@@ -32,6 +31,7 @@ from layerdiff_pack.layerdiff_core.training.render import Items, Ring
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
 from layerdiff_pack.layerdiff_core.training.start import start_from
+from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
@@ -70,7 +70,7 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
     batches = vae.pictures(renderer, Ring(renderer, 128), 32)
     with run.averaged():
         mean, std = vae.latent_statistics(model, batches)
-    (world.folder / "latent.json").write_text(json.dumps({"mean": mean, "std": std}))
+    write_text(world.folder / "latent.json", json.dumps({"mean": mean, "std": std}))
     run.save()
 
 
@@ -257,7 +257,7 @@ def export(world: World, options: argparse.Namespace) -> None:
     trained_judge = world.folder / "evaluator.safetensors"
     if trained_judge.exists():
         judge = {name: tensor.half() for name, tensor in average_of(trained_judge).items()}
-        save_file(judge, Path(options.judges) / "evaluator.safetensors", metadata={
+        write_tensors(Path(options.judges) / "evaluator.safetensors", judge, {
             "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 

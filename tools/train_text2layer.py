@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from tools import setup
@@ -32,6 +32,7 @@ from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, losses, tex
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import save_rows
+from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 from layerdiff_pack.nodes.host import networks
 
 AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED, DECODER_SEED = 201, 202, 203, 204, 205
@@ -259,14 +260,14 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
     z = sample(model, model.encode(rows), model.encode(empty[None]), (len(rows), mean.numel(), side, side), 1, 25, 4.0,
                alphas, torch.Generator(world.device).manual_seed(1))
     save_rows(text2layer.sheet_rows(*cat2i.decode(decoder, z * std + mean)), world.folder / "scenes.png")
-    (world.folder / "scenes.txt").write_text("\n".join(prompts), "utf-8")
+    write_text(world.folder / "scenes.txt", "\n".join(prompts))
 
 
 def write_average(model: torch.nn.Module, path: Path, **facts: object) -> None:
     """The averaged weights, which `model` holds now, in half precision; statistics of batch norms stay as they are."""
-    tensors = {name: value.half().contiguous() if value.is_floating_point() and "running" not in name else value
+    tensors = {name: value.half() if value.is_floating_point() and "running" not in name else value
                for name, value in model.state_dict().items()}
-    save_file(tensors, path, metadata={"facts": json.dumps(facts)})
+    write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
 
 def export(world: World, options: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from psd_tools.psd.layer_and_mask import (
 from psd_tools.psd.tagged_blocks import TaggedBlocks
 
 from ..layers import Document, Layer
+from ..whole import whole
 from .pixels import file_layers, layer_rgba, merged_rgba
 from .psd_layers import COLOURS, Found, read_flat, read_layers
 from .safe import FileError, Limits, parse_xml, reading
@@ -89,7 +90,7 @@ def write_psd(document: Document, path: Path, text: dict[str, str], linear: bool
                      ChannelImageData([channels for _, channels in written]))  # fmt: skip
     resources = ImageResources.new()
     resources[Resource.XMP_METADATA] = ImageResource(key=Resource.XMP_METADATA, data=_xmp(layers, text))
-    with path.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         PSD(header=header, image_resources=resources, image_data=picture,
             layer_and_mask_information=LayerAndMaskInformation(info)).write(file)  # fmt: skip
 

@@ -14,6 +14,7 @@ import torch
 
 from tools import setup
 from tools import train_text2layer as training
+from tools.arguments import a_count, a_number
 from tools.significance import compare
 from tools.training_world import World, average_of
 
@@ -148,10 +149,10 @@ def main() -> None:
     parser = training.arguments()
     parser.description = __doc__
     parser.set_defaults(batch=48, out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--autoencoder-minutes", type=float, default=15, help="budget of each autoencoder")
-    parser.add_argument("--unet-minutes", type=float, default=15, help="budget of each UNet")
-    parser.add_argument("--prompts", type=int, default=200, help="held-out prompts that each run draws")
+    parser.add_argument("--seeds", type=a_count(), default=3, help="runs of each variant")
+    parser.add_argument("--autoencoder-minutes", type=a_number(0, above=True), default=15, help="budget of each autoencoder")
+    parser.add_argument("--unet-minutes", type=a_number(0, above=True), default=15, help="budget of each UNet")
+    parser.add_argument("--prompts", type=a_count(2), default=200, help="held-out prompts that each run draws")
     parser.add_argument("--result", default=str(RESULT), help="the file to write")
     options = parser.parse_args()
     kept = Path(options.out) / "budget.json"
@@ -159,6 +160,7 @@ def main() -> None:
         parser.error(f"The runs in {options.out} had another budget: {kept.read_text('utf-8')}. Go on with that one, or choose "
                      "another --out.")
     write_text(kept, json.dumps(budget(options)))
+    training.leave_on_signals()
     training.prepare_torch()
     world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)

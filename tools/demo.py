@@ -1,5 +1,6 @@
 """Draw a picture of layers through a real ComfyUI server and leave it, layer by layer, in `output/`."""
 
+import argparse
 import json
 import os
 import platform
@@ -53,8 +54,9 @@ class Progress:
             print(f"{start}  {self._titles[self._node]}{self._steps}: {seconds:.1f} s ", flush=True)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the demo; the status is 0 when every picture is there."""
+    argparse.ArgumentParser(prog="dev.py demo", description=__doc__).parse_args(arguments)
     began = time.monotonic()
     prompt = json.loads(PROMPT.read_text("utf-8"))
     seconds = {"setup": float(os.environ.get("LAYERDIFF_SETUP_SECONDS", 0))}
@@ -110,4 +112,4 @@ def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> li
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

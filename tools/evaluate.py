@@ -21,6 +21,7 @@ from layerdiff_core.evaluation.traits import References, Traits, references, tra
 from layerdiff_core.whole import write_text
 
 from . import evaluate_text2layer, inprocess, setup
+from .arguments import a_count, a_number
 from .bench import machine
 from .evaluation_sheet import write_sheet
 from .studio import BATCH, Progress, channels_first, defaults
@@ -152,13 +153,13 @@ def table(report: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
+    parser.add_argument("--scenes", type=a_count(), default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
                         "written into output/ and leaves the record alone")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=a_count(0), default=1)
     parser.add_argument("--family", choices=["layerdiff", "text2layer"], default="layerdiff", help="which starter: with "
                         "text2layer its autoencoder is measured, too, and the files are called evaluation_text2layer")
     parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
-    parser.add_argument("--smg-scale", type=float, nargs="*", default=[], help="draw all once more with these, to compare")
+    parser.add_argument("--smg-scale", type=a_number(0), nargs="*", default=[], help="draw all once more with these, to compare")
     options = parser.parse_args(arguments)
     if options.scenes <= len(LAYERS):
         parser.error(f"--scenes is {options.scenes}, and two of each number of layers are the least: {2 * len(LAYERS)}.")

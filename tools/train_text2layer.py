@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from tools import setup
+from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.train_starter import MODELS, TELL_EVERY
 from tools.training_world import World
 
@@ -30,7 +31,7 @@ from layerdiff_pack.layerdiff_core.data.scenes import sample_scene
 from layerdiff_pack.layerdiff_core.data.words import captions
 from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
-from layerdiff_pack.layerdiff_core.training.run import Run
+from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
 from layerdiff_pack.layerdiff_core.training.sheets import save_rows
 from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 from layerdiff_pack.nodes.host import networks
@@ -288,24 +289,28 @@ def export(world: World, options: argparse.Namespace) -> None:
 
 
 STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "export": export}
+NEEDED = {"unet": {AUTOENCODER_FILE: "autoencoder"}, "decoder": {AUTOENCODER_FILE: "autoencoder"},
+          "export": {AUTOENCODER_FILE: "autoencoder", UNET_FILE: "unet"}}
+"""Of a stage, the files from which it goes on, and the stage that writes them."""
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60, help="how long to train in all, earlier starts included")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
+                        help="how long to train in all, earlier starts included")
+    parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where the state is kept")
-    parser.add_argument("--batch", type=int, default=16, help="scenes in a step")
-    parser.add_argument("--foregrounds", type=int, default=1, help="foregrounds of a scene")
-    parser.add_argument("--objects", type=int, default=48, help="how many of the objects, the most iconic first")
-    parser.add_argument("--styles", type=int, default=1, help="1: 3d alone, 2: 3d and flat")
-    parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
-    parser.add_argument("--scenes", type=int, default=16000, help="scenes kept encoded for the UNet")
-    parser.add_argument("--refresh", type=int, default=8, help="scenes drawn anew at each step of the UNet")
-    parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
-    parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
-    parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
+    parser.add_argument("--batch", type=a_count(), default=16, help="scenes in a step")
+    parser.add_argument("--foregrounds", type=a_count(1, 49), default=1, help="foregrounds of a scene")
+    parser.add_argument("--objects", type=a_count(), default=48, help="how many of the objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d alone, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings of each object in each slot, size and light")
+    parser.add_argument("--scenes", type=a_count(8), default=16000, help="scenes kept encoded for the UNet")
+    parser.add_argument("--refresh", type=a_count(), default=8, help="scenes drawn anew at each step of the UNet")
+    parser.add_argument("--rate", type=a_number(0), default=0, help="the highest learning rate, 0 for the stage's own")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="pictures of each place in each light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="time between sample sheets")
     parser.set_defaults(seed=0, start=None)
     return parser
 
@@ -319,10 +324,13 @@ def prepare_torch() -> None:
 def main() -> None:
     parser = arguments()
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--start", help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
+    parser.add_argument("--start", type=a_file,
+                        help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
                         "for two")
     parser.add_argument("--file", help="what export writes, instead of the starter in models/")
     options = parser.parse_args()
+    check_stages(parser, "train-text2layer", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
+    leave_on_signals()
     prepare_torch()
     STAGES[options.stage](World(options, text2layer.CANVAS), options)
 

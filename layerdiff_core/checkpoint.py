@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from .whole import write_tensors
 
 FORMAT = "layered-diffusion"
 VERSION = "1"
@@ -35,12 +36,12 @@ class Header:
 
 
 def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file; tensors are named with the prefix of their part ("unet.", "vae.", "text.", "enhancer.", "lora.")."""
+    """Write a file, whole or not at all; tensors are named with the prefix of their part ("unet.", "vae.", "text.",
+    "enhancer.", "lora."). RuntimeError where the system does not let us."""
     facts = {"format": FORMAT, "version": VERSION, "family": header.family, "kind": header.kind,
              "architecture": json.dumps(header.architecture), "layers": str(header.layers), "base": header.base,
              "licence": header.licence, "provenance": header.provenance}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=facts)
+    write_tensors(path, tensors, facts)
 
 
 def read_header(path: Path, family: str | None = None, kind: str | None = None) -> Header:
@@ -58,9 +59,10 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
         raise ValueError(f"{path.name} has format version {facts.get('version')}, and this pack reads {VERSION}. "
                          "Update the pack, or save the model again with this one.")
     try:
-        header = Header(facts["family"], facts["kind"], json.loads(facts["architecture"]), int(facts["layers"]),
-                        facts["base"], facts["licence"], facts["provenance"])
-    except (KeyError, ValueError) as error:
+        architecture = json.loads(facts["architecture"], parse_constant=_refuse_constant)
+        header = Header(facts["family"], facts["kind"], architecture, int(facts["layers"]), facts["base"], facts["licence"],
+                        facts["provenance"])
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name}: its metadata is incomplete or damaged ({error}). Save the model again.") from error
     if (header.family, header.kind) not in PARTS or not isinstance(header.architecture, dict):
         known = ", ".join(" ".join(pair) for pair in PARTS)
@@ -73,6 +75,10 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
         raise ValueError(f"{path.name} is of the kind {header.kind!r}, and {kind!r} was expected. "
                          f"Use the node {node} for it.")
     return header
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"its architecture holds {name}, which is no number to build with")
 
 
 def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:

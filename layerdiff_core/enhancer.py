@@ -1,5 +1,7 @@
 """The layer-specific prompt enhancer: layer prompts learn from the global prompt what only it says."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -35,8 +37,11 @@ class PromptEnhancer(nn.Module):
 
     Both residuals are gated, the gates zero in a fresh module, so that it then hands the layer prompts through
     unchanged (ours: the paper gives the block, not its start). both_ways: a `PromptReader` goes over the global tokens
-    first; files that were written before it was there have none.
+    first; files that were written before it was there have none. text_encoder: the mark of the one that it learnt with, where
+    there is one.
     """
+
+    text_encoder: Any = None
 
     def __init__(self, dim: int, heads: int, both_ways: bool = False):
         super().__init__()

@@ -15,9 +15,11 @@ from .composite import composite
 from .edges import bleed_colours
 from .layers import Document, Layer
 from .placement import place
+from .whole import whole_set
 
 LIGHT_SQUARE, DARK_SQUARE = 0.8, 0.6
 SHEET_GREY = 0.15
+LONGEST_PART = 80
 
 
 def on_canvas(layer: Layer, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -62,19 +64,25 @@ def save_layers(document: Document, folder: Path, stem: str, text: dict[str, str
 
     Files: {stem}_00_{name of the bottom layer}.png and so on upwards, then {stem}_composite.png; returns their names in
     that order. Placement and opacity are in the pixels, so the visible layers' files, stacked in an image editor, give
-    the composite again (blend modes other than normal aside). linear: for the composite. folder must exist.
+    the composite again (blend modes other than normal aside). linear: for the composite. No file is there before all of
+    them are written. RuntimeError where the system does not let us.
     """
     image, alpha = composite(document, linear)
     pictures = {f"{stem}_{k:02}_{file_part(layer.name)}.png": layer for k, layer in enumerate(document.layers)}
-    for file, layer in pictures.items():
-        save_png(folder / file, to_rgba(*on_canvas(layer, document.canvas)), text)
-    save_png(folder / f"{stem}_composite.png", to_rgba(image, alpha), text)
+    with whole_set(folder) as part:
+        for file, layer in pictures.items():
+            save_png(part / file, to_rgba(*on_canvas(layer, document.canvas)), text)
+        save_png(part / f"{stem}_composite.png", to_rgba(image, alpha), text)
     return [*pictures, f"{stem}_composite.png"]
 
 
 def file_part(name: str) -> str:
-    """A layer's name as a part of a file name: letters and digits of any script stay, the rest becomes '-'."""
-    return "".join(sign if sign.isalnum() else "-" for sign in name)[:40]
+    """A layer's name as a part of a file name: letters and digits of any script stay, the rest becomes '-'.
+
+    At most 40 signs and 80 bytes, so that with a prefix and a counter it stays within what disks take.
+    """
+    plain = "".join(sign if sign.isalnum() else "-" for sign in name)[:40]
+    return plain.encode()[:LONGEST_PART].decode(errors="ignore")
 
 
 def checkerboard(image: Tensor, coverage: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from .layers import MAX_LAYERS
 
 MAX_LATENTS = 256
+LONGEST_NUMBER = 20
 
 
 def padded(size: int, multiple: int) -> int:
@@ -48,7 +49,7 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
     for part in filter(None, (part.strip() for part in text.replace(";", ",").split(","))):
         first, dash, last = (number.strip() for number in part.partition("-"))
         last = last if dash else first
-        if not first.isdecimal() or not last.isdecimal() or int(first) > int(last):
+        if not all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in (first, last)) or int(first) > int(last):
             raise ValueError(f"{part!r} is no layer number. Write numbers such as \"1, 3\" or \"0-2\"; 0 is the background.")
         if int(last) >= layers:
             raise ValueError(f"There is no layer {last}: the latent has {layers} layers a scene, 0 to {layers - 1}.")

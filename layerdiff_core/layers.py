@@ -254,12 +254,12 @@ def _read_item(item: Any, number: int) -> list[tuple[int, Layer]]:
     if item.get("type", "raster") != "raster":
         raise ValueError(f"{where} is of type {item['type']!r}; only 'raster' layers are known.")
     image, mask = item.get("image"), item.get("mask")
-    if not isinstance(image, Tensor) or image.dim() != 4 or image.shape[-1] not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"{where} has {_describe(image)} for a picture, expected a tensor [1, height, width, 3 or 4].")
-    if mask is not None and (
-        not isinstance(mask, Tensor) or mask.dim() != 3 or 0 in mask.shape or len(mask) not in (1, len(image))
-    ):
-        raise ValueError(f"{where} has {_describe(mask)} for a mask, expected a tensor [{len(image)}, height, width].")
+    if not _is_numbers(image, 4) or image.shape[-1] not in (3, 4) or 0 in image.shape:
+        raise ValueError(f"{where} has {_describe(image)} for a picture, expected a tensor [1, height, width, 3 or 4] of "
+                         "floating-point numbers.")
+    if mask is not None and (not _is_numbers(mask, 3) or 0 in mask.shape or len(mask) not in (1, len(image))):
+        raise ValueError(f"{where} has {_describe(mask)} for a mask, expected a tensor [{len(image)}, height, width] of "
+                         "floating-point numbers.")
     fields, z_index = _read_fields(item, number, image), int(_number(item, "z_index", 0, where))
     extra = {key: part for key, part in item.items() if key not in ("type", "image", "mask", "z_index", *FIELDS)}
     masks = [None] * len(image) if mask is None else mask.expand(len(image), -1, -1).split(1)
@@ -282,9 +282,9 @@ def _read_fields(facts: Mapping[str, Any], number: int, image: Tensor) -> dict[s
         "opacity": _number(facts, "opacity", 1.0, where),
         "blend_mode": facts.get("blend_mode") or "normal",
         "rotation": _number(facts, "rotation", 0.0, where),
-        "visible": bool(facts.get("visible", True)),
-        "flip_h": bool(facts.get("flip_h", False)),
-        "flip_v": bool(facts.get("flip_v", False)),
+        "visible": _flag(facts, "visible", True, where),
+        "flip_h": _flag(facts, "flip_h", False, where),
+        "flip_v": _flag(facts, "flip_v", False, where),
     }
 
 
@@ -311,9 +311,28 @@ def _number(facts: Mapping[str, Any], key: str, default: float, where: str) -> f
     return float(value)
 
 
+def _flag(facts: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
+    value = facts.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, Real) or value not in (0, 1):
+        raise ValueError(f"{where} has {key} = {value!r}, expected true or false.")
+    return bool(value)
+
+
 def _where(number: int) -> str:
     return f"Item {number} of the LAYERS document"
 
 
+def _is_numbers(value: Any, dimensions: int) -> bool:
+    """Whether it is an ordinary tensor of floating-point numbers; what they are is not looked at."""
+    return (isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_nested
+            and not value.is_meta and value.dim() == dimensions)
+
+
 def _describe(value: Any) -> str:
-    return f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
+    if not isinstance(value, Tensor):
+        return f"{type(value).__name__}"
+    if value.is_nested or value.layout != torch.strided or value.is_meta:
+        return "a nested, sparse or meta tensor"
+    return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"

@@ -1,6 +1,7 @@
 """Nodes that carry layers to an image editor and back: PSD, OpenRaster, a folder of PNG, an animation."""
 
 import hashlib
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from ..layerdiff_core.files.animation import write_animation
 from ..layerdiff_core.files.ora import read_ora, write_ora
 from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from ..layerdiff_core.layers import Document
+from ..layerdiff_core.whole import is_unfinished
 from .host.panel import panel_ui
 from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
@@ -21,6 +23,8 @@ from .inputs import LINEAR, colour_space_input, edits_input
 
 ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
 READ_ENDINGS = (".psd", ".psb", ".ora")
+NO_FILE = "no layered file there yet"
+"""What the list of files shows while the input folder has none."""
 
 
 class LayerDiffExportLayers(io.ComfyNode):
@@ -61,17 +65,15 @@ class LayerDiffExportLayers(io.ComfyNode):
         linear = colour_space == LINEAR
         document = Document.from_socket(layers)
         edited, stale = apply_edits(document, edits)
+        # Before the file, so that nothing fails once that is there. Browsers show none of the files but animations.
+        preview = ui.PreviewImage(composite(edited, linear)[0], cls=cls).as_dict() if format != "animation" else {}
+        panel = panel_ui(document, stale, linear)
         folder, stem, _ = output_place(filename_prefix, edited.canvas)
         path = folder / f"{stem}_{ENDINGS[format]}"
         _write(format, edited, path, workflow_text(cls), linear, trim)
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        saved = [_listed(file) for file in files]
-        if format == "animation":
-            shown: dict[str, Any] = {"images": saved, "animated": (True,)}
-        else:
-            # Browsers show none of these files, so the page gets a picture of what is in them.
-            shown = ui.PreviewImage(composite(edited, linear)[0], cls=cls).as_dict()
-        return io.NodeOutput(edited.to_socket(), ui=shown | panel_ui(document, stale, linear) | {"files": saved})
+        saved = [_listed(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        shown = preview or {"images": saved, "animated": (True,)}
+        return io.NodeOutput(edited.to_socket(), ui=shown | panel | {"files": saved})
 
 
 def _listed(file: Path) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class LayerDiffImportLayers(io.ComfyNode):
             description="Reads a layered file from the input folder: PSD, PSB, OpenRaster, or the layers.json of a folder of "
             "PNG. An edited file is read again by itself.",
             search_aliases=["load psd", "open psd", "photoshop", "openraster", "load layers", "read layered file"],
-            inputs=[io.Combo.Input("file", options=_readable_files(),
+            inputs=[io.Combo.Input("file", options=_readable_files() or [NO_FILE],
                                    tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or a folder in "
                                    "it. Press R to refresh the list.")],
             outputs=[
@@ -101,29 +103,47 @@ class LayerDiffImportLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        document = _read(_path(file))
+        document = _read(_checked(file))
         return io.NodeOutput(document.to_socket(), len(document.layers))
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        path, digest = _path(file), hashlib.sha256()
+    def fingerprint_inputs(cls, file: str | None) -> str | float:
+        if file is None:  # it comes over a link, so that nobody knows here whether the file was edited: read it again
+            return math.nan
+        path, digest = _checked(file), hashlib.sha256()
         for part in [path, *sorted(path.parent.glob("*.png"))] if path.name == INDEX else [path]:
             digest.update(hashlib.sha256(part.read_bytes()).digest())
         return digest.hexdigest()
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        if not folder_paths.exists_annotated_filepath(file):
-            return f"There is no file {file!r} in the input folder. Put it there, press R to refresh the list, and choose it."
-        return _is_readable(_path(file)) or f"{file!r} is no layered file that can be read: .psd, .psb, .ora or {INDEX}."
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        if file is None:  # it is missing, which the host says itself, or comes over a link: then execute looks at it
+            return True
+        try:
+            _checked(file)
+        except ValueError as error:
+            return str(error)
+        return True
 
 
-def _path(file: str) -> Path:
-    return Path(folder_paths.get_annotated_filepath(file))
+def _checked(file: Any) -> Path:
+    """The path of a file that the user named. ValueError, in plain words, unless it is there and of a kind that is read."""
+    if file in (None, "", NO_FILE, "undefined"):  # the last is what the page makes of a list that was empty
+        raise ValueError(f"No file is chosen. Put a .psd, .psb or .ora file, or a folder of PNG with its {INDEX}, into the input "
+                         "folder, press R to refresh the list, and choose it.")
+    if not isinstance(file, str):
+        raise ValueError(f"The file is {file!r}, and the name of a file in the input folder was expected.")
+    if not folder_paths.exists_annotated_filepath(file):
+        raise ValueError(f"There is no file {file!r} in the input folder. Put it there, press R to refresh the list, and choose "
+                         "it.")
+    path = Path(folder_paths.get_annotated_filepath(file))
+    if not _is_readable(path):
+        raise ValueError(f"{file!r} is no layered file that can be read: .psd, .psb, .ora or {INDEX}.")
+    return path
 
 
 def _is_readable(path: Path) -> bool:
-    return path.name == INDEX or path.suffix.lower() in READ_ENDINGS
+    return (path.name == INDEX or path.suffix.lower() in READ_ENDINGS) and not is_unfinished(path)
 
 
 def _readable_files() -> list[str]:

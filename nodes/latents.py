@@ -88,7 +88,7 @@ class LayerDiffFreeLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples: dict[str, Any], free: str) -> io.NodeOutput:
-        latent, layers = samples["samples"], layers_in(samples)
+        layers, latent = layers_in(samples), samples["samples"]
         mask = free_mask(parse_layer_numbers(free, layers), layers, len(latent), *latent.shape[-2:])
         return io.NodeOutput({**samples, "noise_mask": mask})
 

@@ -10,6 +10,7 @@ from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
 from .host.model import LAYERS_KEY
 from .host.types import ENHANCER
+from .host.words import ENCODER_KEY, check_words
 
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
@@ -73,6 +74,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             if enhancer.dim != tokens.shape[-1]:
                 raise ValueError(f"The enhancer is for prompts of width {enhancer.dim}, and this CLIP gives "
                                  f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
+            check_words(encoded[0][1].get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
             tokens = enriched(enhancer, tokens, overall, enhancer_strength)
         negative_tokens, negative_options = encode(clip, negative_prompt)
         options = {**encoded[0][1], LAYERS_KEY: len(layers)}

@@ -22,8 +22,10 @@ from layerdiff_core.evaluation.renders import SEED, held_out_renderer, render
 from layerdiff_core.evaluation.requests import Request, objects_named
 from layerdiff_core.evaluation.traits import references
 from layerdiff_core.training.render import Renderer
+from layerdiff_core.whole import write_text
 
 from . import inprocess, setup
+from .arguments import a_count
 from .bench import machine
 from .evaluate import JUDGE, LAYERS, RESULTS, Progress, Studio, all_figures, hold_gallery
 from .significance import compare
@@ -143,10 +145,10 @@ def table(runs: dict[str, dict[str, dict[str, float]]], layers: int) -> str:
 def main(arguments: list[str]) -> int:
     """Run what is missing, seed by seed, so that a stop leaves all variants with about as many runs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=1000, help="scenes of each number of layers in a run")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
+    parser.add_argument("--scenes", type=a_count(2), default=1000, help="scenes of each number of layers in a run")
+    parser.add_argument("--seeds", type=a_count(), default=3, help="runs of each variant")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--layers", type=int, nargs="*", default=[*LAYERS, *UNTRAINED])
+    parser.add_argument("--layers", type=a_count(2, 50), nargs="*", default=[*LAYERS, *UNTRAINED])
     parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
     parser.add_argument("--judge", type=Path, default=JUDGE)
     parser.add_argument("--result", type=Path, default=RESULT, help="the file to write, and to go on from")
@@ -174,8 +176,7 @@ def main(arguments: list[str]) -> int:
                 continue
             print(f"== {name}, seed {seed}", flush=True)
             runs[name][str(seed)] = one_run(AblationStudio(pack, model, VARIANTS[name]), measure, numbers, options.scenes, seed)
-            options.result.parent.mkdir(parents=True, exist_ok=True)
-            options.result.write_text(json.dumps(report(runs, settings), indent=2) + "\n", "utf-8")
+            write_text(options.result, json.dumps(report(runs, settings), indent=2) + "\n")
     shown = [layers for layers in numbers if layers in LAYERS]
     print(*(f"{layers} layers\n{table(runs, layers)}" for layers in shown), sep="\n\n")
     print(f"Written to {options.result}; {(time.monotonic() - started) / 60:.0f} minutes.")

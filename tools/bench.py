@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import compositing, guidance, measure, memory, models, seams
+from layerdiff_core.whole import write_text
 
 from . import inprocess, setup
 from .client import HostError
@@ -148,8 +149,7 @@ def main(arguments: list[str]) -> int:
         return 130
     print(table(figures))
     if not options.quick:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+        write_text(RESULTS, json.dumps(figures, indent=2) + "\n")
         print(f"Written to {RESULTS}")
     return 0
 

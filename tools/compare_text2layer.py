@@ -14,6 +14,7 @@ import torch
 
 from tools import setup
 from tools import train_text2layer as training
+from tools.arguments import a_count, a_number
 from tools.significance import compare
 from tools.training_world import World, average_of
 
@@ -28,6 +29,7 @@ from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import sample
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
 from layerdiff_pack.layerdiff_core.training.text2layer import CANVAS
+from layerdiff_pack.layerdiff_core.whole import write_text
 from layerdiff_pack.nodes.host import networks
 
 RESULT = setup.ROOT / "benchmarks" / "results" / "text2layer.json"
@@ -75,7 +77,7 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     decoder, facts = training.load_autoencoder(world, model)
     training.fit_unet(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
     found = measure(world, options, judge, decoder, facts)
-    result.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    write_text(result, json.dumps(found, indent=2) + "\n")
     return found
 
 
@@ -147,18 +149,18 @@ def main() -> None:
     parser = training.arguments()
     parser.description = __doc__
     parser.set_defaults(batch=48, out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--autoencoder-minutes", type=float, default=15, help="budget of each autoencoder")
-    parser.add_argument("--unet-minutes", type=float, default=15, help="budget of each UNet")
-    parser.add_argument("--prompts", type=int, default=200, help="held-out prompts that each run draws")
+    parser.add_argument("--seeds", type=a_count(), default=3, help="runs of each variant")
+    parser.add_argument("--autoencoder-minutes", type=a_number(0, above=True), default=15, help="budget of each autoencoder")
+    parser.add_argument("--unet-minutes", type=a_number(0, above=True), default=15, help="budget of each UNet")
+    parser.add_argument("--prompts", type=a_count(2), default=200, help="held-out prompts that each run draws")
     parser.add_argument("--result", default=str(RESULT), help="the file to write")
     options = parser.parse_args()
     kept = Path(options.out) / "budget.json"
     if kept.exists() and json.loads(kept.read_text("utf-8")) != budget(options):
         parser.error(f"The runs in {options.out} had another budget: {kept.read_text('utf-8')}. Go on with that one, or choose "
                      "another --out.")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(budget(options)), "utf-8")
+    write_text(kept, json.dumps(budget(options)))
+    training.leave_on_signals()
     training.prepare_torch()
     world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)
@@ -167,7 +169,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for variant in TERMS:
             runs[variant].append(one_run(world, options, judge, variant, seed))
-            Path(options.result).write_text(json.dumps(report(runs, options, world.device), indent=2) + "\n", "utf-8")
+            write_text(Path(options.result), json.dumps(report(runs, options, world.device), indent=2) + "\n")
     print(f"Written to {options.result}; {(time.monotonic() - started) / 60:.0f} minutes.")
 
 

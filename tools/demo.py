@@ -1,5 +1,6 @@
 """Draw a picture of layers through a real ComfyUI server and leave it, layer by layer, in `output/`."""
 
+import argparse
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
+
+from layerdiff_core.whole import whole, write_text
 
 from . import setup
 from .client import HostError, Result
@@ -51,8 +54,9 @@ class Progress:
             print(f"{start}  {self._titles[self._node]}{self._steps}: {seconds:.1f} s ", flush=True)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the demo; the status is 0 when every picture is there."""
+    argparse.ArgumentParser(prog="dev.py demo", description=__doc__).parse_args(arguments)
     began = time.monotonic()
     prompt = json.loads(PROMPT.read_text("utf-8"))
     seconds = {"setup": float(os.environ.get("LAYERDIFF_SETUP_SECONDS", 0))}
@@ -77,7 +81,7 @@ def main() -> int:
     seconds["total"] = seconds["setup"] + time.monotonic() - began
     report = {"seconds": {stage: round(spent, 3) for stage, spent in seconds.items()}, "files": files,
               "machine": f"{platform.platform()}, {os.cpu_count()} cores", "prompt": prompt}
-    (OUTPUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_text(OUTPUT / "demo.json", json.dumps(report, indent=2) + "\n")
     print(f"Done in {seconds['total']:.1f} s. The pictures are in {OUTPUT}; look at contact_sheet.png first.")
     return 0
 
@@ -93,7 +97,8 @@ def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> li
 
     def keep(image: dict[str, str], name: str) -> Image.Image:
         content = server.client.download(image)
-        (OUTPUT / name).write_bytes(content)
+        with whole(OUTPUT / name) as part:
+            part.write_bytes(content)
         files.append(name)
         return Image.open(BytesIO(content))
 
@@ -101,9 +106,10 @@ def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> li
               for k, ((name, _, text), picture, mask) in
               enumerate(zip(named, saved[SAVE_LAYERS], saved[SAVE_MASKS], strict=False))]
     composite = keep(saved[SAVE_COMPOSITE][0], "composite.png")
-    draw_sheet(prompt["2"]["inputs"]["global_prompt"], composite, layers).save(OUTPUT / "contact_sheet.png")
+    with whole(OUTPUT / "contact_sheet.png") as part:
+        draw_sheet(prompt["2"]["inputs"]["global_prompt"], composite, layers).save(part, "PNG")
     return [*files, "contact_sheet.png"]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -18,8 +18,10 @@ from layerdiff_core.evaluation.reconstruction import reconstruction_figures
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_core.evaluation.traits import References, Traits, references, trait_ceilings, trait_figures, traits_of
+from layerdiff_core.whole import write_text
 
 from . import evaluate_text2layer, inprocess, setup
+from .arguments import a_count, a_number
 from .bench import machine
 from .evaluation_sheet import write_sheet
 from .studio import BATCH, Progress, channels_first, defaults
@@ -151,13 +153,13 @@ def table(report: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
+    parser.add_argument("--scenes", type=a_count(), default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
                         "written into output/ and leaves the record alone")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=a_count(0), default=1)
     parser.add_argument("--family", choices=["layerdiff", "text2layer"], default="layerdiff", help="which starter: with "
                         "text2layer its autoencoder is measured, too, and the files are called evaluation_text2layer")
     parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
-    parser.add_argument("--smg-scale", type=float, nargs="*", default=[], help="draw all once more with these, to compare")
+    parser.add_argument("--smg-scale", type=a_number(0), nargs="*", default=[], help="draw all once more with these, to compare")
     options = parser.parse_args(arguments)
     if options.scenes <= len(LAYERS):
         parser.error(f"--scenes is {options.scenes}, and two of each number of layers are the least: {2 * len(LAYERS)}.")
@@ -190,8 +192,7 @@ def main(arguments: list[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     folder = RESULTS if options.scenes >= RECORD_FROM else TRIALS
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_text(folder / f"{name}.json", json.dumps(report, indent=2) + "\n")
     write_sheet(folder / f"{name}.jpg", judge, shown)
     print(f"{text}\nWritten to {folder}: {name}.json, {name}.jpg; {report['seconds']:.0f} s.")
     return 0

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, rights
+from layerdiff_core.whole import whole
 
 from .sheet import INK, PAPER, SOFT_INK, fit, on_checkerboard, shorten
 
@@ -24,7 +25,8 @@ def write_sheet(path: Path, judge: Judge, scenes: list[tuple[Verdict, Drawn, int
     for number, (verdict, drawn, index) in enumerate(scenes):
         corner = (MARGIN + number % COLUMNS * (CELL + MARGIN), MARGIN + number // COLUMNS * (BIG + TEXT))
         draw_scene(sheet, corner, judge, verdict, drawn, index)
-    path.write_bytes(as_jpeg(sheet))
+    with whole(path) as part:
+        part.write_bytes(as_jpeg(sheet))
 
 
 def as_jpeg(sheet: Image.Image) -> bytes:

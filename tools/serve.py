@@ -8,6 +8,9 @@ from .host import Server
 
 def main(arguments: list[str]) -> int:
     """Serve until interrupted. `arguments` are passed on to the host's main.py."""
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: dev.py serve [options of ComfyUI's main.py, such as --cpu]\n\n{__doc__}")
+        return 0
     print("Starting ComfyUI ...", flush=True)
     try:
         with Server("serve", "--preview-method", "auto", *arguments, with_all_packs=True) as server:

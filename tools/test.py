@@ -12,6 +12,9 @@ TYPED = ("nodes", "layerdiff_core", "tools")
 
 def main(arguments: list[str]) -> int:
     """Run the checks in order of their speed; the status is that of the first one that failed."""
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: dev.py test [arguments of pytest, such as tests/core -k psd]\n\n{__doc__}")
+        return 0
     missing = [name for name in ("pytest", "ruff", "mypy") if importlib.util.find_spec(name) is None]
     if missing:
         # Only where the Python is the user's own: nothing is installed there unasked.

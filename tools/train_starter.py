@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from tools import setup
+from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.training_world import World, average_of
 
 # isort: split
@@ -29,9 +29,10 @@ from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, hel
 from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, layerdiff_loss
 from layerdiff_pack.layerdiff_core.training.pool import LatentPool
 from layerdiff_pack.layerdiff_core.training.render import Items, Ring
-from layerdiff_pack.layerdiff_core.training.run import Run
+from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
 from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
 from layerdiff_pack.layerdiff_core.training.start import start_from
+from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
@@ -70,7 +71,7 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
     batches = vae.pictures(renderer, Ring(renderer, 128), 32)
     with run.averaged():
         mean, std = vae.latent_statistics(model, batches)
-    (world.folder / "latent.json").write_text(json.dumps({"mean": mean, "std": std}))
+    write_text(world.folder / "latent.json", json.dumps({"mean": mean, "std": std}))
     run.save()
 
 
@@ -257,35 +258,42 @@ def export(world: World, options: argparse.Namespace) -> None:
     trained_judge = world.folder / "evaluator.safetensors"
     if trained_judge.exists():
         judge = {name: tensor.half() for name, tensor in average_of(trained_judge).items()}
-        save_file(judge, Path(options.judges) / "evaluator.safetensors", metadata={
+        write_tensors(Path(options.judges) / "evaluator.safetensors", judge, {
             "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 
 STAGES = {"vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": train_text, "unet": train_unet,
           "evaluator": train_evaluator, "export": export}
+NEEDED = {"decoder": {"latent.json": "vae"}, "show": {"vae.safetensors": "vae"}, "unet": {"latent.json": "vae"},
+          "export": {"latent.json": "vae", "layerdiff.safetensors": "unet"}}
+"""Of a stage, the files from which it goes on, and the stage that writes them."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--minutes", type=float, default=60, help="how long to train in all, earlier starts included")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
+                        help="how long to train in all, earlier starts included")
+    parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="where the state is kept")
     parser.add_argument("--models", default=str(MODELS), help="where export writes the starter")
     parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="where export writes the judge")
-    parser.add_argument("--batch", type=int, default=48, help="pictures, or layers, in a step")
-    parser.add_argument("--rate", type=float, help="the learning rate at its height, instead of the stage's own")
-    parser.add_argument("--start", help="a layered model's file to begin text and UNet from, as far as it fits")
-    parser.add_argument("--pure-noise", type=float, default=0.5, help="share of scenes that the UNet sees as pure noise")
-    parser.add_argument("--threads", type=int, default=0, help="threads to compute with; 0: as many as there are cores")
-    parser.add_argument("--ring", type=int, default=1024, help="foregrounds held ready for the autoencoder")
-    parser.add_argument("--objects", type=int, default=64, help="how many of the objects, the most iconic first")
-    parser.add_argument("--styles", type=int, default=1, help="1: 3d alone, 2: 3d and flat")
-    parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
-    parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
-    parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
+    parser.add_argument("--batch", type=a_count(16), default=48, help="pictures, or layers, in a step")
+    parser.add_argument("--rate", type=a_number(0, above=True),
+                        help="the learning rate at its height, instead of the stage's own")
+    parser.add_argument("--start", type=a_file, help="a layered model's file to begin text and UNet from, as far as it fits")
+    parser.add_argument("--pure-noise", type=a_number(0, 1), default=0.5, help="share of scenes that the UNet sees as pure noise")
+    parser.add_argument("--threads", type=a_count(0), default=0, help="threads to compute with; 0: as many as there are cores")
+    parser.add_argument("--ring", type=a_count(), default=1024, help="foregrounds held ready for the autoencoder")
+    parser.add_argument("--objects", type=a_count(), default=64, help="how many of the objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d alone, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings of each object in each slot, size and light")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="pictures of each place in each light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="time between sample sheets")
     options = parser.parse_args()
+    check_stages(parser, "train-starter", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
+    leave_on_signals()
     torch.manual_seed(0)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from tools import setup
+from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.train_starter import MODELS, TELL_EVERY
 from tools.training_world import World
 
@@ -30,8 +31,9 @@ from layerdiff_pack.layerdiff_core.data.scenes import sample_scene
 from layerdiff_pack.layerdiff_core.data.words import captions
 from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, sample
-from layerdiff_pack.layerdiff_core.training.run import Run
+from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
 from layerdiff_pack.layerdiff_core.training.sheets import save_rows
+from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 from layerdiff_pack.nodes.host import networks
 
 AUTOENCODER_SEED, UNET_SEED, FRESH_SEED, FILL_SEED, DECODER_SEED = 201, 202, 203, 204, 205
@@ -259,14 +261,14 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
     z = sample(model, model.encode(rows), model.encode(empty[None]), (len(rows), mean.numel(), side, side), 1, 25, 4.0,
                alphas, torch.Generator(world.device).manual_seed(1))
     save_rows(text2layer.sheet_rows(*cat2i.decode(decoder, z * std + mean)), world.folder / "scenes.png")
-    (world.folder / "scenes.txt").write_text("\n".join(prompts), "utf-8")
+    write_text(world.folder / "scenes.txt", "\n".join(prompts))
 
 
 def write_average(model: torch.nn.Module, path: Path, **facts: object) -> None:
     """The averaged weights, which `model` holds now, in half precision; statistics of batch norms stay as they are."""
-    tensors = {name: value.half().contiguous() if value.is_floating_point() and "running" not in name else value
+    tensors = {name: value.half() if value.is_floating_point() and "running" not in name else value
                for name, value in model.state_dict().items()}
-    save_file(tensors, path, metadata={"facts": json.dumps(facts)})
+    write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
 
 def export(world: World, options: argparse.Namespace) -> None:
@@ -287,24 +289,28 @@ def export(world: World, options: argparse.Namespace) -> None:
 
 
 STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "export": export}
+NEEDED = {"unet": {AUTOENCODER_FILE: "autoencoder"}, "decoder": {AUTOENCODER_FILE: "autoencoder"},
+          "export": {AUTOENCODER_FILE: "autoencoder", UNET_FILE: "unet"}}
+"""Of a stage, the files from which it goes on, and the stage that writes them."""
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60, help="how long to train in all, earlier starts included")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
+                        help="how long to train in all, earlier starts included")
+    parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where the state is kept")
-    parser.add_argument("--batch", type=int, default=16, help="scenes in a step")
-    parser.add_argument("--foregrounds", type=int, default=1, help="foregrounds of a scene")
-    parser.add_argument("--objects", type=int, default=48, help="how many of the objects, the most iconic first")
-    parser.add_argument("--styles", type=int, default=1, help="1: 3d alone, 2: 3d and flat")
-    parser.add_argument("--variants", type=int, default=6, help="drawings of each object in each slot, size and light")
-    parser.add_argument("--scenes", type=int, default=16000, help="scenes kept encoded for the UNet")
-    parser.add_argument("--refresh", type=int, default=8, help="scenes drawn anew at each step of the UNet")
-    parser.add_argument("--rate", type=float, default=0, help="the highest learning rate, 0 for the stage's own")
-    parser.add_argument("--place-variants", type=int, default=16, help="pictures of each place in each light")
-    parser.add_argument("--sheet-seconds", type=float, default=600, help="time between sample sheets")
+    parser.add_argument("--batch", type=a_count(), default=16, help="scenes in a step")
+    parser.add_argument("--foregrounds", type=a_count(1, 49), default=1, help="foregrounds of a scene")
+    parser.add_argument("--objects", type=a_count(), default=48, help="how many of the objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d alone, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings of each object in each slot, size and light")
+    parser.add_argument("--scenes", type=a_count(8), default=16000, help="scenes kept encoded for the UNet")
+    parser.add_argument("--refresh", type=a_count(), default=8, help="scenes drawn anew at each step of the UNet")
+    parser.add_argument("--rate", type=a_number(0), default=0, help="the highest learning rate, 0 for the stage's own")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="pictures of each place in each light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="time between sample sheets")
     parser.set_defaults(seed=0, start=None)
     return parser
 
@@ -318,10 +324,13 @@ def prepare_torch() -> None:
 def main() -> None:
     parser = arguments()
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--start", help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
+    parser.add_argument("--start", type=a_file,
+                        help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
                         "for two")
     parser.add_argument("--file", help="what export writes, instead of the starter in models/")
     options = parser.parse_args()
+    check_stages(parser, "train-text2layer", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
+    leave_on_signals()
     prepare_torch()
     STAGES[options.stage](World(options, text2layer.CANVAS), options)
 

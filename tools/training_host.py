@@ -7,6 +7,8 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+from layerdiff_core.whole import write_text
+
 from . import setup
 
 WORDS_FILE = "clip_words.json"
@@ -38,5 +40,5 @@ def word_tokenizer(folder: Path, words: set[str]) -> tuple[Callable[[str], list[
         clip = importlib.import_module("comfy.sd1_clip").SDTokenizer()
         known = {"words": {word: clip.tokenizer(word)["input_ids"][1:-1] for word in sorted(words)},
                  "start": clip.start_token, "end": clip.end_token}
-        path.write_text(json.dumps(known), "utf-8")
+        write_text(path, json.dumps(known))
     return known["words"].__getitem__, known["start"], known["end"]

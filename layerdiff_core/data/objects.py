@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from ..whole import whole, write_tensors
 
 PACKAGES = {
     "3d": "@lobehub/fluent-emoji-3d@1.1.0",
@@ -57,8 +58,8 @@ def fetch_packages(folder: Path) -> dict[str, Path]:
     for style, package in PACKAGES.items():
         target = folder / style
         if not (target / "package").is_dir():
-            with tarfile.open(_pack(package, folder)) as archive:
-                archive.extractall(target, filter="data")
+            with tarfile.open(_pack(package, folder)) as archive, whole(target) as part:
+                archive.extractall(part, filter="data")
         unpacked[style] = target / "package"
     return unpacked
 
@@ -79,7 +80,7 @@ def build_objects(folder: Path) -> Path:
         images[i, 1] = _to_tensor(_draw_icon(icons, names[entry["code"]]))
     path = folder / "objects.safetensors"
     facts = json.dumps([{key: entry[key] for key in ("name", "prompt", "home")} for entry in entries])
-    save_file({"images": images}, path, metadata={"objects": facts})
+    write_tensors(path, {"images": images}, {"objects": facts})
     return path
 
 

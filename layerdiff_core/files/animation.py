@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..layers import Document
+from ..whole import whole
 from .pixels import merged_rgba
 
 SIDE = 1024
@@ -24,10 +25,10 @@ def write_animation(document: Document, path: Path, text: dict[str, str], linear
     node does it. linear: as composite takes it. ValueError where there is nothing to show, or numbers are not finite.
     """
     layers = [layer for layer in document.layers if layer.visible]
-    whole = replace(document, fixed_canvas=document.canvas)
+    still = replace(document, fixed_canvas=document.canvas)
     frames = []
     for count in range(1, len(layers) + 1):
-        frame = Image.fromarray(merged_rgba(replace(whole, layers=layers[:count]), linear))
+        frame = Image.fromarray(merged_rgba(replace(still, layers=layers[:count]), linear))
         frame.thumbnail((SIDE, SIDE))
         frames.append(frame)
     if not frames:
@@ -35,5 +36,6 @@ def write_animation(document: Document, path: Path, text: dict[str, str], linear
     exif = Image.Exif()
     for offset, (key, value) in enumerate(text.items()):
         exif[EXIF_MODEL - offset] = f"{key}:{value}"
-    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], loop=0, quality=QUALITY, exif=exif,
-                   duration=[STEP_MS] * (len(frames) - 1) + [LAST_MS])  # fmt: skip
+    with whole(path) as part:
+        frames[0].save(part, "WEBP", save_all=True, append_images=frames[1:], loop=0, quality=QUALITY, exif=exif,
+                       duration=[STEP_MS] * (len(frames) - 1) + [LAST_MS])  # fmt: skip

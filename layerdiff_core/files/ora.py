@@ -11,6 +11,7 @@ from PIL import Image
 from ..blend import MODES
 from ..export import save_png
 from ..layers import Document, Layer
+from ..whole import whole
 from .pixels import file_layers, layer_rgba, merged_rgba
 from .safe import SHOWN, FileError, Limits, check_archive, parse_xml, read_png, read_text, reading
 
@@ -62,7 +63,7 @@ def write_ora(document: Document, path: Path, text: dict[str, str], linear: bool
         "mergedimage.png": (merged, text),
         "Thumbnails/thumbnail.png": (_thumbnail(merged), {}),
     }
-    with ZipFile(path, "w", ZIP_STORED) as archive:
+    with whole(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
         archive.writestr("mimetype", "image/openraster")
         archive.writestr("stack.xml", ElementTree.tostring(image, "utf-8", xml_declaration=True), ZIP_DEFLATED)
         for name, (rgba, metadata) in pictures.items():

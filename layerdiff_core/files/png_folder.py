@@ -1,11 +1,13 @@
 """A folder of PNG files, one a layer, and a layers.json that says how they lie: for scripts, engines and web pages."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from ..export import file_part, save_png
 from ..layers import Document, Layer
+from ..whole import whole
 from .pixels import file_layers, layer_rgba, merged_rgba
 from .safe import SHOWN, FileError, Limits, file_beside, read_png, read_text, reading
 
@@ -30,11 +32,14 @@ def write_png_folder(
     listed = [{"file": file} | {field: getattr(layer, field) for field in FIELDS} for file, layer in zip(files, layers)]
     index = {"format": FORMAT, "version": VERSION, "canvas": document.canvas, "composite": "composite.png",
              "colour_space": "linear" if linear else "display", "layers": listed}  # fmt: skip
-    folder.mkdir()
-    for file, layer in zip(files, layers):
-        save_png(folder / file, layer_rgba(layer), text)
-    save_png(folder / "composite.png", merged, text)
-    (folder / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
+    if os.path.exists(folder):
+        raise FileExistsError(f"{folder.name!r} is there already, and is not written over. Choose another name.")
+    with whole(folder) as part:
+        part.mkdir()
+        for file, layer in zip(files, layers):
+            save_png(part / file, layer_rgba(layer), text)
+        save_png(part / "composite.png", merged, text)
+        (part / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
 
 
 def read_png_folder(path: Path) -> Document:

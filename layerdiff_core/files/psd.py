@@ -26,9 +26,10 @@ from psd_tools.psd.layer_and_mask import (
 from psd_tools.psd.tagged_blocks import TaggedBlocks
 
 from ..layers import Document, Layer
+from ..whole import whole
 from .pixels import file_layers, layer_rgba, merged_rgba
 from .psd_layers import COLOURS, Found, read_flat, read_layers
-from .safe import FileError, Limits, parse_xml, reading
+from .safe import MAX_TEXT, FileError, Limits, find_property, reading
 
 MODES = {
     "normal": BlendMode.NORMAL, "multiply": BlendMode.MULTIPLY, "screen": BlendMode.SCREEN, "overlay": BlendMode.OVERLAY,
@@ -89,7 +90,7 @@ def write_psd(document: Document, path: Path, text: dict[str, str], linear: bool
                      ChannelImageData([channels for _, channels in written]))  # fmt: skip
     resources = ImageResources.new()
     resources[Resource.XMP_METADATA] = ImageResource(key=Resource.XMP_METADATA, data=_xmp(layers, text))
-    with path.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         PSD(header=header, image_resources=resources, image_data=picture,
             layer_and_mask_information=LayerAndMaskInformation(info)).write(file)  # fmt: skip
 
@@ -179,11 +180,10 @@ def _read_exact(xmp: bytes, file: str) -> dict[int, dict[str, Any]]:
     """What write_psd put into the metadata, by the layers' ids. Editors write it anew as an element or an attribute."""
     if NAMESPACE.encode() not in xmp:
         return {}
-    for element in parse_xml(xmp, f"The metadata of {file}").iter():
-        found = element.attrib.get(EXACT) or (element.text if element.tag == EXACT else None)
-        if found:
-            return {facts["id"]: facts for facts in json.loads(found)}
-    return {}
+    found = find_property(xmp, f"The metadata of {file}", EXACT)
+    if len(found) > MAX_TEXT:
+        raise FileError(f"The metadata of {file} say more of its layers than can be. Save it again.")
+    return {facts["id"]: facts for facts in json.loads(found)} if found else {}
 
 
 def _to_layer(found: Found, exact: dict[int, dict[str, Any]], number: int) -> Layer:

@@ -1,5 +1,6 @@
 """Foreign files read without trust: limits on what they may unfold to, archives, XML, names and PNG checked on the way."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -18,8 +19,12 @@ from ..layers import MAX_LAYERS, MAX_SIDE
 MAX_PIXELS = 30_000_000
 """Of all layers of a file together, and of its canvas. A layer's pixel takes 16 bytes, so memory stays under 1 GB."""
 
-MAX_TEXT = 16 << 20
-"""Bytes of a file's XML or JSON; a workflow in it may be long."""
+MAX_TEXT = 2 << 20
+"""Bytes of the XML or JSON that describes a file's layers; metadata such as a workflow lie elsewhere."""
+
+MAX_ELEMENTS, MAX_METADATA_ELEMENTS = 20_000, 300_000
+"""Elements and attributes of an XML text: of a description of layers, and of metadata, in which Photoshop may list each
+picture that ever was in a file. A few bytes in a file take hundreds in memory."""
 
 MAX_MEMBERS, MAX_UNPACKED = 1000, 1 << 30
 """Of an archive: members, and bytes that they say they unpack to. Pictures are unpacked as they are read, never whole."""
@@ -111,7 +116,7 @@ def check_archive(archive: ZipFile, file: str) -> None:
 
 
 def read_text(source: IO[bytes], what: str) -> bytes:
-    """All of a text member or file. FileError if it is longer than 16 MB."""
+    """All of a text member or file that describes layers. FileError if it is longer than 2 MB."""
     data = source.read(MAX_TEXT + 1)
     if len(data) > MAX_TEXT:
         raise FileError(f"{what} is longer than {MAX_TEXT >> 20} MB. It is no description of layers.")
@@ -119,25 +124,65 @@ def read_text(source: IO[bytes], what: str) -> bytes:
 
 
 def parse_xml(data: bytes, what: str) -> Element:
-    """The root element of an XML text; names with a namespace read '{namespace}name'. FileError for a document type.
+    """The root element of an XML text; names with a namespace read '{namespace}name'.
 
-    A document type is where entities are declared, which make a short text huge or read other files.
+    FileError for a document type and for more than 20,000 elements and attributes.
     """
-    builder = TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator="}")
+    builder, parser = TreeBuilder(), _parser(data, what, MAX_ELEMENTS)
+    parser.StartElementHandler = lambda name, facts: builder.start(_full(name), {_full(k): v for k, v in facts.items()})
+    parser.CharacterDataHandler = builder.data
+    parser.EndElementHandler = lambda name: builder.end(_full(name))
+    parser.Parse(data, True)
+    return builder.close()
 
-    def full(name: str) -> str:
-        return "{" + name if "}" in name else name
+
+def find_property(data: bytes, what: str, name: str) -> str:
+    """The first text that stands under a name ('{namespace}name') in metadata, as an attribute or an element; else "".
+
+    No tree is built. FileError for a document type and for more than 300,000 elements and attributes.
+    """
+    parser = _parser(data, what, MAX_METADATA_ELEMENTS)
+    found: list[str] = []
+    inside = False
+
+    def start(element: str, facts: dict[str, str]) -> None:
+        nonlocal inside
+        inside = not found and _full(element) == name
+        found.extend(value for key, value in facts.items() if not found and _full(key) == name)
+
+    def end(element: str) -> None:
+        nonlocal inside
+        inside = False
+
+    def text(part: str) -> None:
+        if inside:
+            found.append(part)
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
+    parser.Parse(data, True)
+    return "".join(found)
+
+
+def _parser(data: bytes, what: str, most: int) -> expat.XMLParserType:
+    """A parser for an XML text that has no document type and at most so many elements and attributes. FileError.
+
+    A document type is where entities are declared, which make a short text huge or read other files. What is counted are
+    the signs with which elements and attributes begin: there may be a few more of them, and nothing has to be parsed.
+    """
+    if data.count(b"<") + len(re.findall(rb"=[\s\0]*[\"']", data)) > 2 * most:
+        raise FileError(f"{what} describes more than {most} elements and attributes, more than a layered picture needs. Save "
+                        "it again, or without its history.")
 
     def refuse(*_: object) -> None:
         raise FileError(f"{what} has a document type declaration, which layered pictures do not need. Save it again.")
 
+    parser = expat.ParserCreate(namespace_separator="}")
     parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = lambda name, facts: builder.start(full(name), {full(k): v for k, v in facts.items()})
-    parser.CharacterDataHandler = builder.data
-    parser.EndElementHandler = lambda name: builder.end(full(name))
-    parser.Parse(data, True)
-    return builder.close()
+    return parser
+
+
+def _full(name: str) -> str:
+    return "{" + name if "}" in name else name
 
 
 def file_beside(folder: Path, name: str) -> Path:

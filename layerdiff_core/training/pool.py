@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..data.scenes import LIGHTS, SIZES, SLOTS
+from ..whole import write_tensors
 from .render import Items, Renderer
 from .vae import encode
 
@@ -70,10 +70,7 @@ class LatentPool:
 
     def save(self, path: Path, key: str) -> None:
         """Keep the pool in a file; `key` says of which autoencoder and world it is."""
-        temporary = path.with_suffix(".part")
-        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        save_file(tensors, temporary, metadata={"key": key, "shape": " ".join(map(str, self.shape))})
-        os.replace(temporary, path)
+        write_tensors(path, self.tensors, {"key": key, "shape": " ".join(map(str, self.shape))})
 
     def scenes(self, place: Tensor, side: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor]:
         """Latents and coverage of scenes, layers innermost.

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.backgrounds import PLACES, render_background
 from ..data.objects import ObjectSet
 from ..data.render import draw_foregrounds
 from ..data.scenes import HOMES, LIGHTS, SIDES, SIZES, SLOTS
+from ..whole import write_tensors
 
 
 @dataclass
@@ -142,9 +143,10 @@ def place_bank(path: Path, variants: int, canvas: int, seed: int = 0, workers: i
         with ProcessPoolExecutor(workers) as pool:
             pictures = list(pool.map(_paint, jobs, chunksize=32))
         names = list(PLACES)
-        save_file({"pictures": torch.from_numpy(np.stack(pictures)),
-                   "place": torch.tensor([names.index(job[0]) for job in jobs]),
-                   "light": torch.tensor([LIGHTS.index(job[1]) for job in jobs])}, path)
+        bank = {"pictures": torch.from_numpy(np.stack(pictures)),
+                "place": torch.tensor([names.index(job[0]) for job in jobs]),
+                "light": torch.tensor([LIGHTS.index(job[1]) for job in jobs])}
+        write_tensors(path, bank, {})
     return load_file(path)
 
 

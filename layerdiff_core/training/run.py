@@ -3,15 +3,19 @@
 import contextlib
 import json
 import math
+import multiprocessing
 import os
+import signal
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from ..whole import write_tensors
 
 WARM_UP_STEPS = 40
 SAVE_EVERY_SECONDS = 120
@@ -28,7 +32,8 @@ class Run:
     Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as Liu et al. 2025
     do), which needs far fewer steps here, all else with AdamW. An exponential average of the weights, its decay
     warming up, is what ships. The rate rises over the first steps and falls as a half cosine to zero at the end of the
-    budget. State lives in one safetensors file, written every two minutes and at the end.
+    budget. State lives in one safetensors file, written every two minutes, at the end, and when `leave_on_signals` was called
+    and the process is asked to stop.
     """
 
     def __init__(self, model: nn.Module, path: Path, seconds: float, rate: float, decay: float = 0.999):
@@ -47,10 +52,12 @@ class Run:
         self.adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.step, self.spent = 0, 0.0
         self.log: list[dict[str, float]] = []
+        self.trained: list[Tensor] | None = None
         if path.exists():
             self._load()
         self.clock = CLOCKS.get(self.parameters[0].device.type, time.monotonic)
         self.stepped, self.saved = self.clock(), time.monotonic()
+        _runs.add(self)
 
     @property
     def done(self) -> bool:
@@ -63,6 +70,10 @@ class Run:
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser from a scalar loss."""
+        with _one_step():
+            self._update(loss)
+
+    def _update(self, loss: Tensor) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for i, view in self.matrices.items():
@@ -91,25 +102,24 @@ class Run:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the model holds the average weights: to draw, to measure, to export."""
-        trained = [p.detach().clone() for p in self.parameters]
+        """Within it, the model holds the average weights: to draw, to measure, to export. The state that is written
+        meanwhile has the trained ones."""
+        self.trained = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.average)
             yield
-            torch._foreach_copy_(self.parameters, trained)
+            torch._foreach_copy_(self.parameters, self.trained)
+        self.trained = None
 
     def save(self) -> None:
         """Write the whole state; a run that is cut off while it writes leaves the former state whole."""
-        tensors = {}
+        tensors, weights = {}, self.trained or self.parameters
         for i, name in enumerate(self.names):
-            tensors[f"weight.{name}"], tensors[f"average.{name}"] = self.parameters[i].detach(), self.average[i]
+            tensors[f"weight.{name}"], tensors[f"average.{name}"] = weights[i].detach(), self.average[i]
             for moment, value in self._moments(i).items():
                 tensors[f"{moment}.{name}"] = value
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"step": self.step, "seconds": self.spent, "log": self.log}
-        temporary = self.path.with_suffix(".part")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"run": json.dumps(facts)})
-        os.replace(temporary, self.path)
+        write_tensors(self.path, tensors, {"run": json.dumps(facts)})
         self.saved = time.monotonic()
 
     def _moments(self, i: int) -> dict[str, Tensor]:
@@ -132,6 +142,59 @@ class Run:
                 else:
                     self.adamw.state[self.parameters[i]] = state
         self.step, self.spent, self.log = facts["step"], facts["seconds"], facts["log"]
+
+
+_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_in_step, _asked = False, 0
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Ctrl-C, a polite kill as a shutdown sends it, a closed terminal, and a closed window or Ctrl-Break on Windows."""
+
+
+def leave_on_signals() -> None:
+    """From now on, a signal that asks the process to stop makes it write the state of all its runs and leave.
+
+    In the middle of a step it ends the step first; where nobody waits for a signal (as under nohup) it stays so. A second
+    signal leaves at once.
+    """
+    for name in STOPS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: object) -> None:
+    global _asked
+    if multiprocessing.parent_process() is not None:  # a helper, with an old copy of the runs
+        if number == signal.SIGTERM:
+            os._exit(128 + number)
+        return  # the terminal tells everyone; the process that saves ends its helpers itself
+    _asked = number
+    signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):  # that helpers are asked to stop as well is no error
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not _in_step:
+        _leave()
+
+
+def _leave() -> None:
+    for run in _runs:
+        run.save()
+        print(f"{run.path.stem}: stopped at step {run.step}; the state is in {run.path}. The same command goes on there.",
+              flush=True)
+    raise SystemExit(128 + _asked)
+
+
+@contextlib.contextmanager
+def _one_step() -> Iterator[None]:
+    """Within it, a signal waits: half a step is no state to go on from."""
+    global _in_step
+    _in_step = True
+    try:
+        yield
+    finally:
+        _in_step = False
+    if _asked:
+        _leave()
 
 
 def as_matrix(tensor: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ..data.objects import ObjectSet
 from ..data.render import compose
 from ..data.scenes import sample_scene
 from ..data.words import captions
+from ..whole import whole
 from .layerdiff import LayerDiff, sample
 from .starter import CANVAS
 from .text import Vocabulary
@@ -21,8 +22,8 @@ from .vae import encode
 def save_rows(rows: list[Tensor], path: Path) -> None:
     """Write rows of pictures, each [N, 3, H, W] in 0..1, as one PNG."""
     sheet = torch.cat([torch.cat(list(row.float().clamp(0, 1).cpu()), dim=2) for row in rows], dim=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(path)
+    with whole(path) as part:
+        Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(part, "PNG")
 
 
 def decode(vae: Any, latents: Tensor) -> Tensor:

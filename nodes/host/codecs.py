@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from ...layerdiff_core.autoencoder import Layers, unstack
 from ...layerdiff_core.latents import check_count, check_whole_scenes, padded
+from ...layerdiff_core.layers import MAX_LAYERS
 from .model import LAYERS_KEY
 from .text2layer import STACKED_KEY, ComposedAutoencoder
 
@@ -54,15 +55,15 @@ class LayerCodec:
 
         ValueError for a LATENT of another model or family, for broken numbers, and for scenes that were cut apart.
         """
-        samples = latent["samples"]
+        samples = samples_of(latent)
         if STACKED_KEY in latent:
             raise ValueError("This latent is of a Text2Layer model, with all layers of a scene in one latent, and the VAE is "
                              "not. Connect the VAE of the model that sampled.")
         check_samples(samples, 2 * self.vae.latent_channels)
-        layers = latent.get(LAYERS_KEY) or named or len(samples)
+        layers = said_layers(latent, LAYERS_KEY) or named or len(samples)
         check_whole_scenes(len(samples), layers, latent.get(INDEX_KEY))
         pictures, masks = (self.vae.decode(half).float()[..., :3] for half in samples.chunk(2, dim=1))
-        size = latent.get(SIZE_KEY)
+        size = said_size(latent)
         return Decoded(self.cut_back(pictures, size), self.cut_back(masks, size), layers)
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
@@ -113,12 +114,16 @@ class StackCodec(LayerCodec):
         if LAYERS_KEY in latent:
             raise ValueError("This latent is of a LayerDiff model, with one latent for each layer, and the VAE is of a "
                              "Text2Layer model. Connect the VAE of the model that sampled.")
-        samples = latent["samples"]
+        samples = samples_of(latent)
         check_samples(samples, self.vae.latent_channels)
+        if (said := said_layers(latent, STACKED_KEY)) not in (None, self.foregrounds + 1):
+            raise ValueError(f"This latent holds {said} layers, and the VAE is of a Text2Layer model that draws "
+                             f"{self.foregrounds + 1}. Connect the VAE of the model that sampled.")
         layers, _ = unstack(self.heads(samples))
         pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1)
         masks = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
-        pictures, masks = (self.cut_back(part.flatten(0, 1).movedim(1, -1), latent.get(SIZE_KEY)) for part in (pictures, masks))
+        size = said_size(latent)
+        pictures, masks = (self.cut_back(part.flatten(0, 1).movedim(1, -1), size) for part in (pictures, masks))
         return Decoded(pictures, masks, self.foregrounds + 1)
 
     def heads(self, samples: Tensor) -> Tensor:
@@ -169,13 +174,40 @@ def layers_in(latent: dict[str, Any]) -> int:
         raise ValueError("This latent is of a Text2Layer model: all layers of a scene are mixed in one latent, so none of "
                          "them can be freed alone. Put Keep Layers on the MODEL, which keeps given layers while it draws the "
                          "others, or use a LayerDiff model.")
-    count = len(latent["samples"])
+    count = len(samples_of(latent))
     if LAYERS_KEY not in latent and INDEX_KEY in latent:
         raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Put this "
                          "node before Rebatch Latents.")
-    layers = latent.get(LAYERS_KEY) or count
+    layers = said_layers(latent, LAYERS_KEY) or count
     check_whole_scenes(count, layers, latent.get(INDEX_KEY))
     return layers
+
+
+def samples_of(latent: dict[str, Any]) -> Tensor:
+    """The tensor of a LATENT. ValueError for what is no batch of latents of pictures."""
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.is_nested or samples.is_meta \
+            or samples.ndim == 0:
+        kind = f"a tensor of {samples.dtype}" if isinstance(samples, Tensor) else type(samples).__name__
+        raise ValueError(f"The LATENT holds {kind}, and a batch of latents of pictures was expected. Connect the output of a "
+                         "sampler that ran on a layered model.")
+    return samples
+
+
+def said_layers(latent: dict[str, Any], key: str) -> int | None:
+    """How many layers a LATENT says that its scenes have, under one of the families' keys; None where it says nothing."""
+    layers = latent.get(key)
+    if layers is not None and (type(layers) is not int or not 1 <= layers <= MAX_LAYERS):
+        raise ValueError(f"The LATENT says that its scenes have {str(layers)[:60]!r} layers, and a whole number from 1 to "
+                         f"{MAX_LAYERS} was expected. Make it with Empty Layered Latent or Encode Layers.")
+    return layers
+
+
+def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width that a LATENT says were asked for; None where it says nothing that can be that."""
+    size = latent.get(SIZE_KEY)
+    is_size = isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    return (size[0], size[1]) if is_size else None
 
 
 def check_samples(samples: Tensor, channels: int) -> None:

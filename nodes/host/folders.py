@@ -4,11 +4,11 @@ from pathlib import Path
 
 import folder_paths
 
+from ...layerdiff_core.names import check_name
+
 KEY = "layered_models"
 STARTERS = Path(__file__).resolve().parent.parent.parent / "models"
 EXTENSIONS = {".safetensors"}
-NOT_IN_NAMES = set('/\\:*?"<>|')
-LONGEST_NAME = 100
 
 
 def register() -> None:
@@ -36,7 +36,5 @@ def model_path(name: str) -> Path:
 def new_model_path(name: str) -> Path:
     """Where a new model of this name is written: the user's first folder. ValueError for what is no plain file name."""
     bare = name.strip().removesuffix(".safetensors")
-    if not 0 < len(bare) <= LONGEST_NAME or bare.startswith(".") or not bare.isprintable() or set(bare) & NOT_IN_NAMES:
-        raise ValueError(f"{name!r} is not a plain file name. Use a name such as my_adapter: letters, digits, spaces and "
-                         f"signs other than {' '.join(sorted(NOT_IN_NAMES))}, at most {LONGEST_NAME} of them.")
+    check_name(bare, "The adapter's name")
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{bare}.safetensors"

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...layerdiff_core import checkpoint
 from ...layerdiff_core.enhancer import PromptEnhancer
 from ...layerdiff_core.layers import MAX_LAYERS
-from . import networks, text2layer
+from . import networks, text2layer, words
 from .latent import LayeredLatent, MeasuredLatent, StackedLatent
 from .model import LayeredModel, load_weights, patcher_for, ready_layers, sd15_config
 
@@ -46,19 +46,29 @@ def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer | None]:
         model.cached_patcher_init = (reload_model, (path,))
         clip.patcher.cached_patcher_init = (reload_clip, (path,))
         vae.patcher.cached_patcher_init = (reload_vae, (path,))
+        mark = words.text_encoder(path.name, parts["text"])
+        model.model.text_encoder = clip.cond_stage_model.text_encoder = mark
         if header.family == "text2layer":
             return model, clip, vae, None
-        return model, clip, vae, build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
+        enhancer = build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])
+        enhancer.text_encoder = mark
+        return model, clip, vae, enhancer
 
 
 def reload_model(path: Path, disable_dynamic: bool = False) -> Any:
     """The MODEL of a complete file once more: what ComfyUI calls for a second GPU, Torch Compile and LoRA hooks."""
-    return build_model(path.name, *reread(path, "unet"), disable_dynamic)
+    header, parts = reread(path, "unet", "text")
+    patcher = build_model(path.name, header, parts, disable_dynamic)
+    patcher.model.text_encoder = words.text_encoder(path.name, parts["text"])
+    return patcher
 
 
 def reload_clip(path: Path, disable_dynamic: bool = False) -> Any:
     """The patcher of the CLIP of a complete file once more."""
-    return build_clip(path.name, *reread(path, "text"), disable_dynamic).patcher
+    header, parts = reread(path, "text")
+    patcher = build_clip(path.name, header, parts, disable_dynamic).patcher
+    patcher.model.text_encoder = words.text_encoder(path.name, parts["text"])
+    return patcher
 
 
 def reload_vae(path: Path, disable_dynamic: bool = False) -> Any:
@@ -66,10 +76,10 @@ def reload_vae(path: Path, disable_dynamic: bool = False) -> Any:
     return build_vae(path.name, *reread(path, "vae"), disable_dynamic).patcher
 
 
-def reread(path: Path, part: str) -> tuple[checkpoint.Header, dict[str, dict[str, Tensor]]]:
-    """Header and one part of a file that was read before."""
+def reread(path: Path, *parts: str) -> tuple[checkpoint.Header, dict[str, dict[str, Tensor]]]:
+    """Header and some parts of a file that was read before."""
     header = checkpoint.read_header(path, kind="complete")
-    return header, checkpoint.read_tensors(path, header, (part,))
+    return header, checkpoint.read_tensors(path, header, parts)
 
 
 @contextmanager
@@ -136,7 +146,7 @@ def build_clip(name: str, header: checkpoint.Header, parts: dict[str, dict[str, 
                          "unknown. The file is damaged: use another one.")
     networks.check_weights(f"{name}, text encoder", lambda: networks.text_model(architecture, len(token_ids) + 1), tensors)
     tensors[EMBEDDING] = checkpoint.full_embedding(tensors[EMBEDDING], token_ids, CLIP_VOCABULARY)
-    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, words.MarkedTextModel)
     return comfy.sd.CLIP(target, embedding_directory=folder_paths.get_folder_paths("embeddings"),
                          tokenizer_data={"clip_l_max_length": config["max_position_embeddings"]},
                          state_dict={f"clip_l.transformer.{key}": tensor for key, tensor in tensors.items()},

@@ -16,13 +16,17 @@ from torch import Tensor
 
 from .control import PictureControl
 from .unet import LayerCollaborativeUNet
+from .words import ENCODER_KEY, TextEncoder, check_words
 
 LAYERS_KEY = "layers"
 WRAPPER_KEY = "layerdiff"
 
 
 class LayeredModel(comfy.model_base.BaseModel):
-    """ComfyUI's model with the layer-collaborative UNet. `layers_trained`: 0 where nothing was trained."""
+    """ComfyUI's model with the layer-collaborative UNet. `layers_trained`: 0 where nothing was trained. `text_encoder`: the
+    one of its file, None where it is for the base's."""
+
+    text_encoder: TextEncoder | None = None
 
     def __init__(self, config: comfy.supported_models.SD15, model_type: comfy.model_base.ModelType, layers_trained: int,
                  device: Any):
@@ -145,6 +149,7 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
             if tokens is not None and tokens.shape[-1] != width:
                 raise ValueError(f"The prompts were encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. "
                                  "Encode them with the CLIP of the same model.")
+            check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
             if "control" in cond:
                 control = cond["control"]
                 cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ...layerdiff_core.edits import fingerprint, layer_bytes
 from ...layerdiff_core.layers import FIELDS, Document
+from ...layerdiff_core.whole import whole
 
 SUBFOLDER = "layerdiff_panel"
 
@@ -34,8 +35,8 @@ def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str,
 def _file(pixels: np.ndarray) -> ui.SavedResult:
     """Write a picture into the host's temporary folder, under its content's name: the same one is there only once."""
     name = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32] + ".png"
-    folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / name).exists():
-        Image.fromarray(pixels).save(folder / name, compress_level=1)
+    path = Path(folder_paths.get_temp_directory()) / SUBFOLDER / name
+    if not path.exists():
+        with whole(path) as part:
+            Image.fromarray(pixels).save(part, "PNG", compress_level=1)
     return ui.SavedResult(name, SUBFOLDER, io.FolderType.temp)

@@ -1,24 +1,35 @@
 """Where the host wants files saved, and what it writes into them."""
 
 import json
+import os
 from pathlib import Path
 
 import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
+from ...layerdiff_core.whole import system_words
+
 
 def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
     """Where files of this width and height are saved by the host's rules.
 
     Returns the folder, the start of their names with a counter that is not taken yet, and the subfolder as the page asks
-    for it. The host raises for a prefix that leads out.
+    for it. The host raises for a prefix that leads out; ValueError for one that cannot be made into names.
     """
     # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
     prefix = filename_prefix.replace("%batch_num%", "0")
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), *canvas
-    )
+    if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
+        # The host would count no further than 1 here, and write each file over the one before.
+        raise ValueError(f"The filename_prefix {filename_prefix!r} names no file. Write the start of a name, such as LayerDiff, "
+                         "after the subfolders that you want.")
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory(), *canvas
+        )
+    except (OSError, UnicodeEncodeError) as error:
+        why = system_words(error) if isinstance(error, OSError) else "It holds signs that no file name can have."
+        raise ValueError(f"No files can be saved under {filename_prefix!r}. {why}") from error
     return Path(folder), f"{name}_{counter:05}", subfolder
 
 

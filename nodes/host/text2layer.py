@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...layerdiff_core.autoencoder import CompositionAutoencoder
 from .model import LAYERS_KEY
+from .words import ENCODER_KEY, check_words
 
 STACKED_KEY = "stacked_layers"
 """In a LATENT of this family: how many layers each of its latents holds."""
@@ -56,6 +57,7 @@ def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> T
         if tokens is not None and tokens.shape[-1] != width:
             raise ValueError(f"The prompt was encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. Encode it with "
                              "the CLIP of the same model.")
+        check_words(cond.get(ENCODER_KEY), getattr(model, "text_encoder", None), "this MODEL")
         if "control" in cond:
             raise ValueError("A ControlNet steers one picture, and a Text2Layer latent holds all layers of a scene mixed. Use a "
                              "LayerDiff MODEL with it.")

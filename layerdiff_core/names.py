@@ -1,0 +1,29 @@
+"""Names of files and folders that every system takes."""
+
+LONGEST_NAME = 240
+"""Bytes: most disks take 255, and an ending follows."""
+
+FORBIDDEN = '/\\:*?"<>|'
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+"""What Windows takes for devices, with any ending."""
+
+
+def check_name(name: str, what: str) -> None:
+    """ValueError, with what is wrong, unless `name` can be a file or folder on Windows, macOS and Linux alike.
+
+    what: whose name it is, for the message.
+    """
+    if not name:
+        wrong = "It is empty."
+    elif not name.isprintable() or set(name) & set(FORBIDDEN):
+        wrong = f"It may not hold any of {' '.join(FORBIDDEN)} or invisible signs."
+    elif name[0] == "." or name[-1] in ". ":
+        wrong = "It may not begin with a full stop, nor end with one or with a space."
+    elif name.split(".")[0].rstrip().lower() in DEVICES:
+        wrong = "Windows keeps this name for a device."
+    elif len(name.encode()) > LONGEST_NAME:
+        wrong = f"It is too long: {LONGEST_NAME} bytes are possible, which are {LONGEST_NAME} Latin letters or " \
+                f"{LONGEST_NAME // 3} Chinese characters."
+    else:
+        return
+    raise ValueError(f"{what} {name!r} is not a plain file name. {wrong} Choose a name such as my_layers.")

@@ -1,0 +1,131 @@
+"""Files that are there whole or not at all: written beside their place under another name, then put there in one step."""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+MARK, ENDING = ".layerdiff-", ".part"
+"""Of the names of unfinished files and folders: no list of models, pictures or layered files takes them for one of its own,
+and ComfyUI's counter of saved files passes over them."""
+
+STALE_SECONDS = 24 * 3600
+"""Age from which what is unfinished cannot be somebody's who still writes: a process that was killed left it."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_swept: set[Path] = set()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file or a folder that shall appear at `path` only when all of it is written.
+
+    Gives a path in the same folder, which is made where it is missing; nothing is there yet. At the end what was written
+    takes the place of a former file; where anything was raised it is removed, and the former file stays. RuntimeError in
+    plain words for what the system refused: a full disk, no permission, a name that is too long.
+    """
+    part = path.parent / f"{MARK}{secrets.token_hex(4)}{ENDING}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        yield part
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise RuntimeError(_in_words(error, repr(path.name), path.parent)) from error
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def whole_set(folder: Path) -> Iterator[Path]:
+    """Where to write several files that shall appear in `folder` only when all of them are written, else none.
+
+    Gives a folder of its own. RuntimeError as `whole` raises it.
+    """
+    part = folder / f"{MARK}{secrets.token_hex(4)}{ENDING}"
+    moved: list[Path] = []
+    try:
+        part.mkdir(parents=True)
+        _sweep(folder)
+        yield part
+        for file in sorted(part.iterdir()):
+            os.replace(file, folder / file.name)
+            moved.append(folder / file.name)
+    except OSError as error:
+        for file in moved:
+            _remove(file)
+        raise RuntimeError(_in_words(error, "The files", folder)) from error
+    finally:
+        _remove(part)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all. RuntimeError as `whole` raises it."""
+    with whole(path) as part:
+        part.write_text(text, "utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write a safetensors file with `facts` as its metadata, whole or not at all. RuntimeError as `whole` raises it."""
+    with whole(path) as part:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part, metadata=dict(facts))
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a path is that of something unfinished, or lies in it."""
+    return any(name.startswith(MARK) and name.endswith(ENDING) for name in path.parts)
+
+
+def system_words(error: OSError) -> str:
+    """Why the system refused to write a file, and what to do, as a sentence."""
+    if error.errno in FULL:
+        return ("The disk is full, your share of it is used up, or it takes no file of this size. Make room, or choose another "
+                "folder, and run again.")
+    if error.errno == errno.ENAMETOOLONG:
+        return ("The name is too long: most disks take 255 bytes, which are 85 Chinese characters or 255 Latin letters. Choose "
+                "a shorter one.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ("The system does not allow it: the folder is write-protected, or another program has the file open. Choose "
+                "another folder, or close that program.")
+    return f"The system says: {error.strerror or error}. Choose another name or folder, and run again."
+
+
+def _in_words(error: OSError | SafetensorError, what: str, folder: Path) -> str:
+    if not isinstance(error, OSError):
+        # The library that writes tensors tells the system's error in its text alone.
+        number = re.search(r"os error (\d+)", str(error))
+        # The last argument is Windows' own number, which Python turns into the common one; elsewhere it counts for nothing.
+        error = OSError(int(number[1]), str(error), None, int(number[1])) if number else OSError(str(error))
+    return f"{what} could not be written into {str(folder)!r}, and nothing was kept of it. {system_words(error)}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed left unfinished in a folder; once a process, since a folder may be large."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for part in folder.glob(f"{MARK}*{ENDING}"):
+        try:
+            is_stale = time.time() - part.stat().st_mtime > STALE_SECONDS
+        except FileNotFoundError:  # another process was faster
+            continue
+        if is_stale:
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as the system lets us: what stays is swept later."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

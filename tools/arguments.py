@@ -1,0 +1,57 @@
+"""What the commands' arguments may be: a number or a file that makes no sense is refused in a sentence, before anything runs."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def a_number(low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A type for argparse: a finite number from low to high; `above`: low itself is too little."""
+    least = f"above {low:g}" if above else f"from {low:g}"
+    words = f"a number {least}" + ("" if high == math.inf else f" to {high:g}")
+    return lambda text: _read(text, float, lambda value: (low < value if above else low <= value) and value <= high, words)
+
+
+def a_count(low: int = 1, high: float = math.inf) -> Callable[[str], int]:
+    """A type for argparse: a whole number from low to high."""
+    words = f"a whole number from {low}" + ("" if high == math.inf else f" to {high:g}")
+    return lambda text: _read(text, int, lambda value: low <= value <= high, words)
+
+
+def a_device(text: str) -> str:
+    """A type for argparse: a device of PyTorch's that this machine has."""
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no device that PyTorch can use here ({str(error).splitlines()[0]}). "
+                                         "Use cpu, or cuda where there is one.") from None
+    return text
+
+
+def a_file(text: str) -> str:
+    """A type for argparse: a file that is there."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return text
+
+
+def check_stages(parser: argparse.ArgumentParser, command: str, stage: str, needed: dict[str, str], folder: Path) -> None:
+    """Leave with a sentence where a stage goes on from what another one did not write yet: needed: {file: stage}."""
+    for file, earlier in needed.items():
+        if not (folder / file).exists():
+            parser.error(f"The stage {stage} goes on from what the stage {earlier} leaves, and {folder / file} is not there. "
+                         f"Run it first, to its end and with the same --out: python dev.py {command} {earlier}")
+
+
+def _read(text: str, kind: Callable[[str], Any], sound: Callable[[Any], bool], words: str) -> Any:
+    try:
+        value = kind(text)
+        if math.isfinite(value) and sound(value):
+            return value
+    except (ValueError, OverflowError):  # no number, or one too large to tell whether it is finite
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not {words}")

@@ -9,6 +9,7 @@ from ..layerdiff_core.composite import composite
 from ..layerdiff_core.decode import finish_layers, named_lines, scene_documents
 from ..layerdiff_core.edits import apply_edits
 from .host.codecs import codec_for
+from .host.editor import editor_ui
 from .host.panel import panel_ui
 from .host.types import LAYERS
 from .inputs import edits_input
@@ -64,7 +65,8 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         edited = {number: apply_edits(scenes[number], edits) for number in chosen}
         composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
                                 for number in range(count)])
-        shown = panel_ui(scenes[chosen[0]], edited[chosen[0]][1])
+        first, stale = edited[chosen[0]]
+        shown = panel_ui(scenes[chosen[0]], stale) | editor_ui(first)
         return io.NodeOutput([document.to_socket() for document, _ in edited.values()], pictures, coverage, composites, ui=shown)
 
 

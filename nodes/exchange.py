@@ -9,19 +9,21 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edits import apply_edits
+from ..layerdiff_core.export import save_png
 from ..layerdiff_core.files.animation import write_animation
 from ..layerdiff_core.files.ora import read_ora, write_ora
+from ..layerdiff_core.files.pixels import merged_rgba
 from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from ..layerdiff_core.layers import Document
-from ..layerdiff_core.whole import is_unfinished
+from ..layerdiff_core.whole import is_unfinished, whole
 from .host.panel import panel_ui
 from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
 from .inputs import LINEAR, colour_space_input, edits_input
 
 ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
+PREVIEWS = "layerdiff_export"
 READ_ENDINGS = (".psd", ".psb", ".ora")
 NO_FILE = "no layered file there yet"
 """What the list of files shows while the input folder has none."""
@@ -65,15 +67,23 @@ class LayerDiffExportLayers(io.ComfyNode):
         linear = colour_space == LINEAR
         document = Document.from_socket(layers)
         edited, stale = apply_edits(document, edits)
-        # Before the file, so that nothing fails once that is there. Browsers show none of the files but animations.
-        preview = ui.PreviewImage(composite(edited, linear)[0], cls=cls).as_dict() if format != "animation" else {}
-        panel = panel_ui(document, stale, linear)
         folder, stem, _ = output_place(filename_prefix, edited.canvas)
-        path = folder / f"{stem}_{ENDINGS[format]}"
-        _write(format, edited, path, workflow_text(cls), linear, trim)
+        path, text = folder / f"{stem}_{ENDINGS[format]}", workflow_text(cls)
+        # Before the file, so that nothing fails once that is there. Browsers show none of the files but animations.
+        shown = panel_ui(document, stale, linear)
+        preview = None if format == "animation" else _preview(path.name, edited, linear, text)
+        _write(format, edited, path, text, linear, trim)
         saved = [_listed(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-        shown = preview or {"images": saved, "animated": (True,)}
-        return io.NodeOutput(edited.to_socket(), ui=shown | panel | {"files": saved})
+        shown |= {"images": [preview], "animated": (False,)} if preview else {"images": saved, "animated": (True,)}
+        return io.NodeOutput(edited.to_socket(), ui=shown | {"files": saved})
+
+
+def _preview(name: str, document: Document, linear: bool, text: dict[str, str]) -> ui.SavedResult:
+    """A picture of a file that browsers do not show, under the file's name, in the temporary folder."""
+    path = Path(folder_paths.get_temp_directory()) / PREVIEWS / f"{name}.png"
+    with whole(path) as part:
+        save_png(part, merged_rgba(document, linear), text)
+    return ui.SavedResult(path.name, PREVIEWS, io.FolderType.temp)
 
 
 def _listed(file: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..layerdiff_core.export import layer_previews, save_layers
 from ..layerdiff_core.layers import Document
+from .host.editor import editor_ui
 from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
 from .inputs import LINEAR, colour_space_input
@@ -67,8 +68,9 @@ class LayerDiffSaveLayers(io.ComfyNode):
         document = Document.from_socket(layers)
         folder, stem, subfolder = output_place(filename_prefix, document.canvas)
         files = save_layers(document, folder, stem, workflow_text(cls), colour_space == LINEAR)
-        results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in files]
-        return io.NodeOutput(layers, ui=ui.SavedImages(results))
+        # The composite first, as the picture by which ComfyUI shows the job.
+        results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in [files[-1], *files[:-1]]]
+        return io.NodeOutput(layers, ui=ui.SavedImages(results).as_dict() | editor_ui(document))
 
 
 NODES = [LayerDiffPreviewLayers, LayerDiffSaveLayers]

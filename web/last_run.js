@@ -8,9 +8,9 @@ const followers = new WeakMap();
 
 /**
  * Call show(output) with what each run of the node gives (its ui) and, when the page has made the node anew, with what
- * its last run gave. widget: the DOM widget that shows it.
+ * its last run gave. widget: the DOM widget that shows it, if any.
  */
-export function followRuns(node, widget, show) {
+export function followRuns(node, show, widget) {
   if (!followers.has(node)) {
     followers.set(node, { widgets: [], shows: [], seen: false });
     const before = node.onExecuted;
@@ -19,7 +19,7 @@ export function followRuns(node, widget, show) {
       tell(node, values[0]);
     };
   }
-  followers.get(node).widgets.push(widget);
+  if (widget) followers.get(node).widgets.push(widget);
   followers.get(node).shows.push(show);
 }
 
@@ -49,8 +49,8 @@ async function restore() {
   const unseen = found.filter(([, node]) => !followers.get(node).seen);
   if (!unseen.length) return;
   const outputs = await lastOutputs(graph.id);
-  // A run that has ended since tells more.
-  for (const [id, node] of unseen) if (!followers.get(node).seen) tell(node, outputs[id]);
+  // A run that has ended since tells more, and another workflow may have been opened.
+  for (const [id, node] of unseen) if (node.graph && !followers.get(node).seen) tell(node, outputs[id]);
 }
 
 /** Nodes 2.0 goes on showing the elements of the node that had this one's id before. */
@@ -63,7 +63,7 @@ function mount(node) {
 }
 
 /** The name under which the page keeps a node's outputs. */
-function locator(node) {
+export function locator(node) {
   return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
 }
 

@@ -4,6 +4,8 @@ import { app } from "../../scripts/app.js";
 import { make } from "./layers/dom.js";
 import { Panel } from "./layers/panel.js";
 import { followRuns } from "./last_run.js";
+// First, so that the files stand above the panel.
+import "./results.js";
 
 const WIDGET = "edits";
 const OPEN = "layer_panel_open";
@@ -56,7 +58,7 @@ function addPanel(node, text) {
     if (name === OPEN) panel.open = value;
   });
   node.onConfigure = chained(node.onConfigure, () => { panel.open = Boolean(node.properties[OPEN]); });
-  followRuns(node, widget, (output) => { if (output.layer_panel) panel.show(output.layer_panel[0]); });
+  followRuns(node, (output) => { if (output.layer_panel) panel.show(output.layer_panel[0]); }, widget);
   passOn(panel.element);
 }
 

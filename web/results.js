@@ -27,12 +27,12 @@ app.registerExtension({
       getMaxHeight: () => (height() ? height() + 2 * MARGIN : 0),
     });
     widget.serialize = false;
-    followRuns(node, widget, ({ files }) => {
+    followRuns(node, ({ files }) => {
       list.replaceChildren(...(files ?? []).map(row));
       list.style.minHeight = `${height()}px`;
       node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
       node.setDirtyCanvas(true, true);
-    });
+    }, widget);
   },
 });
 

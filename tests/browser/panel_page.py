@@ -82,7 +82,7 @@ class PanelPage:
                 break
             self.page.wait_for_timeout(500)
         (entry,) = new.values()
-        assert entry["status"]["status_str"] == "success", entry["status"]
+        assert entry["status"]["status_str"] == "success", str(entry["status"])[:2000]
         return dict(entry)
 
     def run(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from PIL import Image
 from layerdiff_core.composite import composite
 from layerdiff_core.edits import apply_edits, fingerprint
 from layerdiff_core.files.ora import read_ora, write_ora
+from layerdiff_core.files.pixels import merged_rgba
 from layerdiff_core.files.png_folder import INDEX, read_png_folder
 from layerdiff_core.files.psd import read_psd, write_psd
 from tests.api.graphs import Graph, changed, layered, node
@@ -97,14 +98,17 @@ def test_the_workflow_is_inside(server: Server, place: str) -> None:
 
 
 def test_the_page_gets_the_pictures_that_it_can_show(server: Server, place: str) -> None:
-    outputs = server.client.run(graph(place, format="png folder")).outputs["2"]
-    assert len(outputs["images"]) == 9
-    assert all(server.client.download(file)[:4] == b"\x89PNG" for file in outputs["images"])
+    for format in ("psd", "ora", "png folder"):
+        outputs = server.client.run(graph(place, format=format)).outputs["2"]
+        (picture,) = outputs["images"]
+        assert picture["type"] == "temp"
+        composite = np.asarray(Image.open(io.BytesIO(server.client.download(picture))))
+        assert np.array_equal(composite, merged_rgba(mixed_document(), False))
     moving = server.client.run(graph(place, format="animation")).outputs["2"]
     assert moving["animated"] == [True]
     assert Image.open(io.BytesIO(server.client.download(moving["images"][0]))).n_frames > 1
     plain = server.client.run(graph(place)).outputs["2"]
-    assert "images" not in plain and plain["layer_panel"][0]["made_for"] == fingerprint(mixed_document())
+    assert plain["layer_panel"][0]["made_for"] == fingerprint(mixed_document())
     assert server.client.download(plain["files"][0])[:4] == b"8BPS"
 
 
@@ -164,7 +168,7 @@ def test_what_is_not_there_or_elsewhere_is_refused_at_once(server: Server, place
         server.client.run(changed(graph(place), {"1.file": file}))
 
 
-@pytest.mark.parametrize("file", ["", "{place}/x.png", "{place}"])
+@pytest.mark.parametrize("file", ["{place}/x.png", "{place}"])
 def test_what_is_of_another_kind_is_refused_at_once(server: Server, place: str, file: str) -> None:
     (server.data / "input" / place / "x.png").write_bytes(b"")
     with pytest.raises(PromptRefused, match="no layered file that can be read"):

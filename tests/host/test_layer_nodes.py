@@ -64,14 +64,15 @@ def test_save_follows_the_hosts_rules(nodes, layers, output):
     first = save(nodes, layers, "sub/pic_%width%", prompt, extra)
     second = save(nodes, layers, "sub/pic_%width%", prompt, extra)
     assert first.args[0] is layers
-    files = first.ui.as_dict()["images"]
+    files = first.ui["images"]
+    # The composite first: by the first one ComfyUI shows the job.
     assert [file["filename"] for file in files] == [
+        "pic_24_00001_composite.png",
         "pic_24_00001_00_Layer-1.png",
         "pic_24_00001_01_Layer-1.png",
         "pic_24_00001_02_Layer-1.png",
-        "pic_24_00001_composite.png",
     ]
-    assert second.ui.as_dict()["images"][0]["filename"].startswith("pic_24_00002_")
+    assert second.ui["images"][0]["filename"].startswith("pic_24_00002_")
     for file in files:
         assert file["subfolder"] == "sub" and file["type"] == "output"
         picture = Image.open(output / "sub" / file["filename"])
@@ -83,7 +84,7 @@ def test_save_follows_the_hosts_rules(nodes, layers, output):
 
 def test_no_metadata_where_the_host_is_told_so(nodes, layers, output, monkeypatch):
     monkeypatch.setattr(args, "disable_metadata", True)
-    file = save(nodes, layers, "x", {"1": {}}, {"workflow": {}}).ui.as_dict()["images"][0]
+    file = save(nodes, layers, "x", {"1": {}}, {"workflow": {}}).ui["images"][0]
     assert Image.open(output / file["filename"]).text == {}
 
 

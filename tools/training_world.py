@@ -1,7 +1,7 @@
 """What the stages of training share: the world's pictures and words on a device, and the networks with their states."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
 from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.layerdiff import Batch, Scenes, TextSide  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.layerdiff import LAYER_SHARES, Batch, Scenes, TextSide  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
@@ -53,13 +53,13 @@ class World:
             network.load_state_dict(average_of(self.folder / "decoder.safetensors"), strict=False)
         return network.requires_grad_(False)
 
-    def scenes(self, layers: int, seed: int) -> Iterator[Batch]:
+    def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Iterator[Batch]:
         """Endless training batches of about so many layers, on the device. No second process: they are quickly rolled."""
-        return (batch.to(self.device) for batch in self.scene_source(layers, seed))
+        return (batch.to(self.device) for batch in self.scene_source(layers, seed, shares))
 
-    def scene_source(self, layers: int, seed: int) -> Scenes:
+    def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Scenes:
         """What such batches come from."""
-        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed)
+        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed, shares)
 
     def new_text_side(self) -> TextSide:
         """A fresh text encoder and an enhancer whose gates are open."""

@@ -1,6 +1,6 @@
 """Trains a LayerDiff model: UNet, text encoder and enhancer together, on scenes put together from the pool."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +47,16 @@ class Batch:
 
 
 class Scenes(IterableDataset):
-    """Endless batches of training scenes, about `total` layers each; held-out pairs never appear."""
+    """Endless batches of training scenes, about `total` layers each; held-out pairs never appear.
+
+    shares: how often a scene has so many layers.
+    """
 
     things_shuffled = True
 
     def __init__(self, objects: ObjectSet, bank_place: Tensor, bank_light: Tensor, vocabulary: Vocabulary, total: int,
-                 seed: int = 0):
-        self.objects, self.vocabulary, self.total, self.seed = objects, vocabulary, total, seed
+                 seed: int = 0, shares: Mapping[int, float] = LAYER_SHARES):
+        self.objects, self.vocabulary, self.total, self.seed, self.shares = objects, vocabulary, total, seed, shares
         places = list(PLACES)
         self.pictures: dict[tuple[str, int], np.ndarray] = {}
         for p, place in enumerate(places):
@@ -64,7 +67,7 @@ class Scenes(IterableDataset):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
-            layers = int(rng.choice(list(LAYER_SHARES), p=list(LAYER_SHARES.values())))
+            layers = int(rng.choice(list(self.shares), p=list(self.shares.values())))
             yield self.batch(layers, self.total // layers, rng)
 
     def batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:

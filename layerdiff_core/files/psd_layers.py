@@ -1,9 +1,9 @@
 """The layers inside a Photoshop file: their records and packed channels turned into pixels and what is said of them."""
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from zlib import decompressobj
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ def unpack(packed: ChannelData | ImageData, width: int, height: int, header: Fil
             raise FileError("Rows of a layer's pixels are cut off: the file is damaged. Save it again.")
         data = decode_rle(data, width, height, header.depth, header.version)
     elif packed.compression is not Compression.RAW:
-        data = zlib.decompressobj().decompress(data, size)
+        data = decompressobj().decompress(data, size)
     samples = np.frombuffer(data, ">u2" if sample == 2 else np.uint8, width * height).reshape(height, width)
     if packed.compression is Compression.ZIP_WITH_PREDICTION:
         samples = np.cumsum(samples, axis=1, dtype=samples.dtype.newbyteorder("="))

@@ -22,7 +22,8 @@ class LayerDiffSetLayer(io.ComfyNode):
             category="LayerDiff/composite",
             description="Changes one layer: its name, place in the stack, opacity, blend mode, position, size, "
             "rotation and visibility. The incoming layers stay as they are; chain such nodes to change several.",
-            search_aliases=["layer opacity", "layer blend mode", "move layer", "reorder layers", "hide layer"],
+            search_aliases=["layer opacity", "layer blend mode", "move layer", "scale layer", "rotate layer", "reorder layers",
+                            "hide layer", "delete layer", "remove background layer"],
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers, of which one is changed."),
                 io.Int.Input(
@@ -114,7 +115,7 @@ class LayerDiffCompositeLayers(io.ComfyNode):
             display_name="Composite Layers",
             category="LayerDiff/composite",
             description="Stacks the visible layers into one picture by order, opacity, blend mode and placement.",
-            search_aliases=["flatten layers", "merge layers", "alpha composite", "blend layers"],
+            search_aliases=["flatten layers", "merge layers", "alpha", "alpha composite", "blend layers"],
             # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
             has_intermediate_output=True,
             inputs=[

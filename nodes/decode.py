@@ -26,7 +26,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
             "open in the host's own layer editor.",
             # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
             has_intermediate_output=True,
-            search_aliases=["vae decode layers", "latent to layers", "layer masks"],
+            search_aliases=["vae decode layers", "latent to layers", "split layers", "layer masks", "alpha"],
             inputs=[
                 io.Latent.Input("samples", tooltip="A layered latent, sampled."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),

@@ -76,7 +76,7 @@ class LayerDiffFreeLayers(io.ComfyNode):
             category="LayerDiff/latents",
             description="Lets a sampler change the layers you name and keeps all others exactly as they are. It "
             "replaces a noise mask that the latent has.",
-            search_aliases=["redraw layer", "regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit one layer",
+            search_aliases=["redraw layer", "regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit layer",
                             "noise mask layers"],
             inputs=[
                 io.Latent.Input("samples", tooltip="A layered latent that was sampled or encoded before."),

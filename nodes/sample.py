@@ -56,7 +56,7 @@ class LayerDiffSMGKSampler(io.ComfyNode):
             display_name="SMG KSampler",
             category="LayerDiff/sample",
             description="The host's KSampler with Self-Mask Guidance on the model: all layers of a scene are drawn together.",
-            search_aliases=["text to layers", "layered ksampler", "SMG", "sample layers"],
+            search_aliases=["text to layers", "layered ksampler", "SMG", "sample layers", "layer generation"],
             inputs=[
                 io.Model.Input("model", tooltip="A layered model."),
                 io.Conditioning.Input("positive", tooltip="The prompts of all layers."),

@@ -47,7 +47,7 @@ class LayerDiffSaveLayers(io.ComfyNode):
             category="LayerDiff/export",
             description="Saves each layer, hidden ones too, and the composite as PNG with transparency into the output "
             "folder, with the workflow inside. Stacked in an image editor the files give the picture again.",
-            search_aliases=["export layers", "save transparent png", "save rgba", "write layers"],
+            search_aliases=["export layers", "save transparent png", "save rgba", "save alpha", "write layers"],
             is_output_node=True,
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers to save."),

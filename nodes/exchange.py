@@ -36,27 +36,28 @@ class LayerDiffExportLayers(io.ComfyNode):
             node_id="LayerDiffExportLayers",
             display_name="Export Layers to File",
             category="LayerDiff/export",
-            description="Writes the layers into one file that an image editor opens: names, masks, opacity, blend modes, "
-            "places and hidden layers come along, and the workflow is inside. Import Layers from File brings it back.",
+            description="Exports the layers to a file for image editors, with names, masks, opacity, blend modes, positions, "
+            "hidden layers and the workflow. Import Layers from File loads it again.",
             search_aliases=["save psd", "photoshop", "openraster", "gimp", "krita", "export layers", "layered file"],
             is_output_node=True,
             inputs=[
-                LAYERS.Input("layers", tooltip="The layers to write, hidden ones too."),
+                LAYERS.Input("layers", tooltip="The layers to export, including hidden ones."),
                 io.String.Input("filename_prefix", default="LayerDiff",
-                                tooltip="Start of the file's name, as in Save Image: may hold subfolders and "
-                                "%date:yyyy-MM-dd%, %width% and the like. A counter follows."),
+                                tooltip="Prefix of the file name, as in Save Image. It may contain subfolders and "
+                                "placeholders such as %date:yyyy-MM-dd% or %width%. A counter is added."),
                 io.Combo.Input("format", options=list(ENDINGS), default="psd",
-                               tooltip="psd: Photoshop, GIMP, Krita, Affinity, Photopea; masks stay masks. ora: OpenRaster, "
-                               "for Krita, GIMP and MyPaint. png folder: a PNG for each layer and a layers.json, for scripts "
-                               "and game engines. animation: a WebP that lays layer on layer, to show."),
+                               tooltip="psd: for Photoshop, GIMP, Krita, Affinity and Photopea; keeps layer masks. ora: "
+                               "OpenRaster, "
+                               "for Krita, GIMP and MyPaint. png folder: one PNG per layer and a layers.json, for scripts "
+                               "and game engines. animation: a WebP that adds one layer at a time."),
                 io.Boolean.Input("trim", default=False,
-                                 tooltip="Crop each layer to what is in it: smaller files. The picture stays the same. "
-                                 "Without effect on an animation."),
+                                 tooltip="Crop each layer to its content, which makes the file smaller. The image stays the "
+                                 "same. Has no effect on an animation."),
                 colour_space_input(),
                 edits_input(),
             ],
             outputs=[LAYERS.Output("edited", display_name="layers",
-                                   tooltip="The layers as they were written, with the layer panel's edits.")],
+                                   tooltip="The exported layers, with the layer panel's edits applied.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
@@ -99,15 +100,16 @@ class LayerDiffImportLayers(io.ComfyNode):
             node_id="LayerDiffImportLayers",
             display_name="Import Layers from File",
             category="LayerDiff/load",
-            description="Reads a layered file from the input folder: PSD, PSB, OpenRaster, or the layers.json of a folder of "
-            "PNG. An edited file is read again by itself.",
+            description="Imports layers from a file in the input folder: PSD, PSB, OpenRaster, or the layers.json of a PNG "
+            "folder. If the file changes, it is read again on the next run.",
             search_aliases=["load psd", "open psd", "photoshop", "openraster", "load layers", "read layered file"],
             inputs=[io.Combo.Input("file", options=_readable_files() or [NO_FILE],
-                                   tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or a folder in "
-                                   "it. Press R to refresh the list.")],
+                                   tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or one of its "
+                                   "subfolders. Press R to refresh the list.")],
             outputs=[
-                LAYERS.Output("layers", display_name="layers", tooltip="The file's layers, groups taken apart."),
-                io.Int.Output("count", tooltip="How many layers there are, hidden ones included."),
+                LAYERS.Output("layers", display_name="layers", tooltip="The layers of the file. Groups are "
+                              "flattened into a plain list of layers."),
+                io.Int.Output("count", tooltip="The number of layers, including hidden ones."),
             ],
         )  # fmt: skip
 

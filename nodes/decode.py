@@ -58,7 +58,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         pictures, masks, layers = codec_for(vae).decode(samples, len(named_lines(names)))
         count = len(pictures) // layers
         if scene >= count:
-            raise ValueError(f"There is no scene {scene}: the latent has {count}, 0 to {count - 1}.")
+            raise ValueError(f"There is no scene {scene}. The latent has {count}, numbered 0 to {count - 1}.")
         pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
         scenes = scene_documents(pictures, coverage, layers, names)
         chosen = range(count) if scene < 0 else [scene]

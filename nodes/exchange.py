@@ -185,9 +185,9 @@ def _psd() -> ModuleType:
     try:
         from ..layerdiff_core.files import psd
     except ModuleNotFoundError as error:
-        raise ValueError(f"PSD needs the Python package psd-tools, which is not there ({error}). Install it with ComfyUI's "
-                         "own Python: python -m pip install psd-tools. Then restart ComfyUI. The format ora needs "
-                         "nothing.") from None  # fmt: skip
+        raise ValueError(f"PSD requires the Python package psd-tools, which is not installed ({error}). Install it with the "
+                         "Python that runs ComfyUI: python -m pip install psd-tools. Then restart ComfyUI. The format ora does "
+                         "not need it.") from None  # fmt: skip
     return psd
 
 

@@ -49,8 +49,8 @@ class LayerDiffKeepLayers(io.ComfyNode):
         elif len(picture) == count:
             picture, mask = torch.cat([picture[:1], picture]), torch.cat([mask[:1], mask])
         elif len(picture) != count + 1:
-            raise ValueError(f"There are {len(picture)} layers to keep foregrounds of, and this model draws {count} in front of "
-                             f"a background. Give {count} layers, or {count + 1} with the background at the bottom.")
+            raise ValueError(f"There are {len(picture)} layers to keep foregrounds from, but this model has {count} in front of "
+                             f"a background. Connect {count} layers, or {count + 1} with the background at the bottom.")
         return io.NodeOutput(keep_layers(model, codec, codec.stack(picture, mask), keep, start, end))
 
 

@@ -40,8 +40,8 @@ class LayerDiffEmptyLatent(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, width: int, height: int, layers: int, scenes: int) -> io.NodeOutput:
         if min(width, height) < 1 or width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels is not what a layered latent can have: at least 1 each way, and 16 "
-                             "million in all. Draw a smaller picture and enlarge it afterwards.")
+            raise ValueError(f"{width} x {height} pixels is not a valid size for a layered latent: each side must be at least "
+                             "1, and the total at most 16 million. Generate a smaller image and upscale it afterwards.")
         return io.NodeOutput(codec_for(vae).empty(width, height, layers, scenes))
 
 

@@ -19,7 +19,7 @@ EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
     """A prompt's tokens [1, T, dim] and the host's further options, by the host's own encoder."""
     if clip is None:
-        raise ValueError("The CLIP is empty: the checkpoint holds no text encoder. Load it with Load CLIP.")
+        raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
     tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
     return tokens, options
 
@@ -64,15 +64,15 @@ class LayerDiffEncodePrompts(io.ComfyNode):
     def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
                 enhancer_strength: float) -> io.NodeOutput:
         if enhancer is None:
-            raise ValueError("The enhancer is empty: this is a Text2Layer model, which takes one prompt for the whole picture. "
-                             "Encode it with CLIP Text Encode, and use Encode Layer Prompts with a LayerDiff model.")
+            raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
+                             "image. Encode it with CLIP Text Encode. Encode Layer Prompts is for LayerDiff models.")
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
         tokens = torch.cat(same_length([part for part, _ in encoded]))
         if global_prompt.strip() and enhancer_strength > 0:
             overall, _ = encode(clip, global_prompt)
             if enhancer.dim != tokens.shape[-1]:
-                raise ValueError(f"The enhancer is for prompts of width {enhancer.dim}, and this CLIP gives "
+                raise ValueError(f"The enhancer needs prompts of width {enhancer.dim}, but this CLIP outputs "
                                  f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
             check_words(encoded[0][1].get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
             tokens = enriched(enhancer, tokens, overall, enhancer_strength)
@@ -109,12 +109,13 @@ class LayerDiffStackConditioning(io.ComfyNode):
     def execute(cls, conditionings: dict[str, Any]) -> io.NodeOutput:
         stack = [conditioning for conditioning in conditionings.values() if conditioning is not None]
         if not stack:
-            raise ValueError("No conditioning is connected. Connect one a layer, the background first.")
+            raise ValueError("No conditioning is connected. Connect one per layer, the background first.")
         for number, conditioning in enumerate(stack):
             if len(conditioning) != 1 or conditioning[0][0].shape[0] != 1:
                 raise ValueError(f"Layer {number} has {len(conditioning)} conditionings for "
-                                 f"{conditioning[0][0].shape[0] if conditioning else 0} pictures, and one for one picture "
-                                 "was expected. Stack before you combine, and do not stack what is layered already.")
+                                 f"{conditioning[0][0].shape[0] if conditioning else 0} images, but one conditioning for one "
+                                 "image was expected. Stack conditionings before you combine them, and do not stack layered "
+                                 "conditionings.")
         tokens = torch.cat(same_length([conditioning[0][0] for conditioning in stack]))
         return io.NodeOutput([[tokens, {**stack[0][0][1], LAYERS_KEY: len(stack)}]], len(stack))
 

@@ -33,7 +33,7 @@ class LayerDiffCreateAdapter(io.ComfyNode):
     def execute(cls, model: Any, name: str, seed: int) -> io.NodeOutput:
         path = folders.new_model_path(name)
         if path.exists():
-            raise ValueError(f"{path.name} exists already and is not overwritten. Choose another name.")
+            raise ValueError(f"{path.name} already exists and is not overwritten. Choose another name.")
         header, tensors = new_adapter(model, seed)
         checkpoint.write(path, header, tensors)
         return io.NodeOutput(path.name)

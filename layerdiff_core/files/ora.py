@@ -126,15 +126,15 @@ def _mode(facts: dict[str, str]) -> str:
     name = composite_op.rpartition(":")[2].replace("_", "-").replace(" ", "-")
     mode = {"src-over": "normal", "plus": "linear-dodge"}.get(name, name)
     if mode not in MODES:
-        raise FileError(f"A layer has the composite-op {composite_op[:SHOWN]!r}, which is not known here. "
-                        "Set another blend mode in the program that made the file.")  # fmt: skip
+        raise FileError(f"A layer has the composite-op {composite_op[:SHOWN]!r}, which is not supported. Set another blend mode "
+                        "in the program that created the file.")  # fmt: skip
     return mode
 
 
 def _read_layer(archive: ZipFile, facts: dict[str, Any], number: int, limits: Limits) -> Layer:
     source = facts.pop("src")
     if source not in archive.namelist():
-        raise FileError(f"A layer wants {source[:SHOWN]!r}, which {limits.file} does not hold. Save it again.")
+        raise FileError(f"A layer refers to {source[:SHOWN]!r}, which is missing from {limits.file}. Save the file again.")
     with archive.open(source) as member:
         return Layer.of(*read_png(member, f"{source[:SHOWN]} in {limits.file}", limits), number, **facts)
 

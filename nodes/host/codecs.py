@@ -57,8 +57,8 @@ class LayerCodec:
         """
         samples = samples_of(latent)
         if STACKED_KEY in latent:
-            raise ValueError("This latent is of a Text2Layer model, with all layers of a scene in one latent, and the VAE is "
-                             "not. Connect the VAE of the model that sampled.")
+            raise ValueError("This latent is from a Text2Layer model, but the VAE is not. Connect the VAE of the model that was "
+                             "sampled.")
         check_samples(samples, 2 * self.vae.latent_channels)
         layers = said_layers(latent, LAYERS_KEY) or named or len(samples)
         check_whole_scenes(len(samples), layers, latent.get(INDEX_KEY))
@@ -101,12 +101,12 @@ class StackCodec(LayerCodec):
 
     def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
         check_count(layers, scenes)
-        self.check_layers(layers, "were asked for")
+        self.check_layers(layers, "were requested")
         return {"samples": torch.zeros(scenes, self.vae.latent_channels, *self.sides(height, width)),
                 STACKED_KEY: layers, SIZE_KEY: (height, width)}
 
     def encode(self, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
-        self.check_layers(len(pictures), "came in")
+        self.check_layers(len(pictures), "were connected")
         samples = self.vae.encode(self.stack(pictures, coverage).stack().movedim(1, -1))
         return {"samples": samples, STACKED_KEY: len(pictures), SIZE_KEY: tuple(coverage.shape[1:])}
 
@@ -151,17 +151,17 @@ class StackCodec(LayerCodec):
         """ValueError unless there are as many layers as the model draws; `what` happened with them."""
         wanted = self.foregrounds + 1
         if layers != wanted:
-            raise ValueError(f"{layers} layers {what}, and this Text2Layer model draws {wanted}, no more and no fewer: the "
-                             f"background and {wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
+            raise ValueError(f"{layers} layers {what}, but this Text2Layer model always has {wanted}: the background and "
+                             f"{wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
 
 
 def codec_for(vae: Any) -> LayerCodec:
     """The codec of a VAE's family. ValueError for a VAE that no layers go through."""
     network = getattr(vae, "first_stage_model", None)
     if network is None:
-        raise ValueError("The VAE is empty: the checkpoint holds none. Load one with Load VAE.")
+        raise ValueError("The VAE is empty because the checkpoint does not contain one. Load one with Load VAE.")
     if getattr(vae, "latent_dim", 2) != 2:
-        raise ValueError("This VAE is one for video or sound. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
+        raise ValueError("This VAE is for video or audio. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
     return StackCodec(vae) if isinstance(network, ComposedAutoencoder) else LayerCodec(vae)
 
 
@@ -213,8 +213,8 @@ def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
 def check_samples(samples: Tensor, channels: int) -> None:
     """ValueError for the tensor of a LATENT that is not layered, of another model, or broken."""
     if samples.ndim != 4 or samples.shape[1] != channels:
-        raise ValueError(f"This latent has the shape {list(samples.shape)}, and a layered one for this VAE has {channels} "
-                         "channels. Connect the output of a sampler that ran on a layered model.")
+        raise ValueError(f"This latent has the shape {list(samples.shape)}, but a layered latent for this VAE has {channels} "
+                         "channels. Connect the output of a sampler with a layered model.")
     if not torch.isfinite(samples).all():
-        raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "
-                         "scales, or start ComfyUI with --force-fp32 if it happens again.")
+        raise ValueError("The latent contains NaN values, so sampling failed. Lower the guidance scale. If it happens again, "
+                         "start ComfyUI with --force-fp32.")

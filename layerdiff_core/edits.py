@@ -40,7 +40,7 @@ def apply_edits(document: Document, text: str) -> tuple[Document, bool]:
     order, solo = edits.get("order", []), edits.get("solo")
     missing = [index for index in [*changes, *order, *([] if solo is None else [solo])] if index >= count]
     if missing and not stale:
-        raise ValueError(f"The edits name layer {missing[0]}; the document has {count}, 0 to {count - 1}. {HOW_TO}")
+        raise ValueError(f"The edits refer to layer {missing[0]}, but the layers are numbered 0 to {count - 1}. {HOW_TO}")
     for index, change in changes.items():
         if index < count:
             kept = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}

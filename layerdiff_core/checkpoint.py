@@ -77,7 +77,7 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"its architecture holds {name}, which is no number to build with")
+    raise ValueError(f"its architecture contains the invalid number {name}")
 
 
 def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:

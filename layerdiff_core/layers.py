@@ -255,7 +255,7 @@ def _read_item(item: Any, number: int) -> list[tuple[int, Layer]]:
         raise ValueError(f"{where} is of type {item['type']!r}; only 'raster' layers are supported.")
     image, mask = item.get("image"), item.get("mask")
     if not _is_numbers(image, 4) or image.shape[-1] not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"{where} has {_describe(image)} for a picture, expected a tensor [1, height, width, 3 or 4] of "
+        raise ValueError(f"{where} has {_describe(image)} for an image, expected a tensor [1, height, width, 3 or 4] of "
                          "floating-point numbers.")
     if mask is not None and (not _is_numbers(mask, 3) or 0 in mask.shape or len(mask) not in (1, len(image))):
         raise ValueError(f"{where} has {_describe(mask)} for a mask, expected a tensor [{len(image)}, height, width] of "

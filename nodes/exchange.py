@@ -141,16 +141,16 @@ class LayerDiffImportLayers(io.ComfyNode):
 def _checked(file: Any) -> Path:
     """The path of a file that the user named. ValueError, in plain words, unless it is there and of a kind that is read."""
     if file in (None, "", NO_FILE, "undefined"):  # the last is what the page makes of a list that was empty
-        raise ValueError(f"No file is chosen. Put a .psd, .psb or .ora file, or a folder of PNG with its {INDEX}, into the input "
-                         "folder, press R to refresh the list, and choose it.")
+        raise ValueError(f"No file is selected. Put a .psd, .psb or .ora file, or a PNG folder with its {INDEX}, in the input "
+                         f"folder, press R to refresh the list, and choose it.")
     if not isinstance(file, str):
-        raise ValueError(f"The file is {file!r}, and the name of a file in the input folder was expected.")
+        raise ValueError(f"The file is {file!r}, but the name of a file in the input folder was expected.")
     if not folder_paths.exists_annotated_filepath(file):
         raise ValueError(f"There is no file {file!r} in the input folder. Put it there, press R to refresh the list, and choose "
                          "it.")
     path = Path(folder_paths.get_annotated_filepath(file))
     if not _is_readable(path):
-        raise ValueError(f"{file!r} is no layered file that can be read: .psd, .psb, .ora or {INDEX}.")
+        raise ValueError(f"{file!r} is not a supported file. Choose a .psd, .psb or .ora file or a {INDEX}.")
     return path
 
 

@@ -170,8 +170,8 @@ def _parser(data: bytes, what: str, most: int) -> expat.XMLParserType:
     the signs with which elements and attributes begin: there may be a few more of them, and nothing has to be parsed.
     """
     if data.count(b"<") + len(re.findall(rb"=[\s\0]*[\"']", data)) > 2 * most:
-        raise FileError(f"{what} describes more than {most} elements and attributes, more than a layered picture needs. Save "
-                        "it again, or without its history.")
+        raise FileError(f"{what} has more than {most} elements and attributes, more than a layered image needs. Save it again, "
+                        "or without its history.")
 
     def refuse(*_: object) -> None:
         raise FileError(f"{what} has a document type declaration, which is not allowed. Save it again.")

@@ -112,13 +112,13 @@ class StackCodec(LayerCodec):
 
     def decode(self, latent: dict[str, Any], named: int = 0) -> Decoded:
         if LAYERS_KEY in latent:
-            raise ValueError("This latent is of a LayerDiff model, with one latent for each layer, and the VAE is of a "
-                             "Text2Layer model. Connect the VAE of the model that sampled.")
+            raise ValueError("This latent is from a LayerDiff model, but the VAE is from a Text2Layer model. Connect the VAE of "
+                             "the model that was sampled.")
         samples = samples_of(latent)
         check_samples(samples, self.vae.latent_channels)
         if (said := said_layers(latent, STACKED_KEY)) not in (None, self.foregrounds + 1):
-            raise ValueError(f"This latent holds {said} layers, and the VAE is of a Text2Layer model that draws "
-                             f"{self.foregrounds + 1}. Connect the VAE of the model that sampled.")
+            raise ValueError(f"This latent holds {said} layers, but the VAE is from a Text2Layer model with "
+                             f"{self.foregrounds + 1}. Connect the VAE of the model that was sampled.")
         layers, _ = unstack(self.heads(samples))
         pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1)
         masks = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
@@ -171,9 +171,8 @@ def layers_in(latent: dict[str, Any]) -> int:
     ValueError for a Text2Layer LATENT, whose layers cannot be told apart, and for a LATENT that was cut into new batches.
     """
     if STACKED_KEY in latent:
-        raise ValueError("This latent is of a Text2Layer model: all layers of a scene are mixed in one latent, so none of "
-                         "them can be freed alone. Put Keep Layers on the MODEL, which keeps given layers while it draws the "
-                         "others, or use a LayerDiff model.")
+        raise ValueError("This latent is from a Text2Layer model, which stores all layers of a scene in one latent, so single "
+                         "layers cannot be freed. Use Keep Layers on the MODEL instead, or a LayerDiff model.")
     count = len(samples_of(latent))
     if LAYERS_KEY not in latent and INDEX_KEY in latent:
         raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Put this "
@@ -189,8 +188,8 @@ def samples_of(latent: dict[str, Any]) -> Tensor:
     if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.is_nested or samples.is_meta \
             or samples.ndim == 0:
         kind = f"a tensor of {samples.dtype}" if isinstance(samples, Tensor) else type(samples).__name__
-        raise ValueError(f"The LATENT holds {kind}, and a batch of latents of pictures was expected. Connect the output of a "
-                         "sampler that ran on a layered model.")
+        raise ValueError(f"The LATENT holds {kind}, but a batch of image latents was expected. Connect the output of a sampler "
+                         "with a layered model.")
     return samples
 
 
@@ -198,8 +197,8 @@ def said_layers(latent: dict[str, Any], key: str) -> int | None:
     """How many layers a LATENT says that its scenes have, under one of the families' keys; None where it says nothing."""
     layers = latent.get(key)
     if layers is not None and (type(layers) is not int or not 1 <= layers <= MAX_LAYERS):
-        raise ValueError(f"The LATENT says that its scenes have {str(layers)[:60]!r} layers, and a whole number from 1 to "
-                         f"{MAX_LAYERS} was expected. Make it with Empty Layered Latent or Encode Layers.")
+        raise ValueError(f"The LATENT has {str(layers)[:60]!r} as the number of layers per scene, but a whole number from 1 to "
+                         f"{MAX_LAYERS} was expected. Create it with Empty Layered Latent or Encode Layers.")
     return layers
 
 

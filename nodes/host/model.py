@@ -147,8 +147,8 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
             cond[LAYERS_KEY] = layers
             tokens = cond.get("cross_attn")
             if tokens is not None and tokens.shape[-1] != width:
-                raise ValueError(f"The prompts were encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. "
-                                 "Encode them with the CLIP of the same model.")
+                raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode "
+                                 "them with the CLIP of the same model.")
             check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
             if "control" in cond:
                 control = cond["control"]

@@ -55,8 +55,8 @@ def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> T
             raise ValueError("These prompts are for single layers, as LayerDiff needs them. A Text2Layer MODEL takes one prompt "
                              "for the whole image. Encode it with CLIP Text Encode.")
         if tokens is not None and tokens.shape[-1] != width:
-            raise ValueError(f"The prompt was encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. Encode it with "
-                             "the CLIP of the same model.")
+            raise ValueError(f"The prompt was encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode it "
+                             "with the CLIP of the same model.")
         check_words(cond.get(ENCODER_KEY), getattr(model, "text_encoder", None), "this MODEL")
         if "control" in cond:
             raise ValueError("ControlNet does not work with a Text2Layer MODEL, whose latent holds all layers of a scene. Use a "

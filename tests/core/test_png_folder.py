@@ -100,7 +100,7 @@ def test_an_unsound_index_is_refused(tmp_path: Path, fields: dict[str, Any], mes
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 10_000, b" " * (17 << 20)])
 def test_an_index_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / INDEX).write_bytes(data)
-    with pytest.raises(ValueError, match="layers.json (cannot be read|is no list of layers|is longer than 2 MB)"):
+    with pytest.raises(ValueError, match="layers.json (cannot be read|is not a list of layers|is longer than 2 MB)"):
         read_png_folder(tmp_path / INDEX)
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tools.objects import objects_file
+
 from .compositing import core
 
 SCENES = 60
@@ -40,8 +42,7 @@ def cases(pack: ModuleType, vae: Any, folder: Path, count: int) -> list[Case]:
     """
     data, render, scenes = (core(pack, name) for name in ("data.objects", "data.render", "data.scenes"))
     training, renders = core(pack, "training.render"), core(pack, "evaluation.renders")
-    path = folder / "objects.safetensors"
-    every = data.load_objects(path if path.exists() else data.build_objects(folder))
+    every = data.load_objects(objects_file(folder))
     objects = data.ObjectSet(every.images[KNOWN_OBJECTS:], *(column[KNOWN_OBJECTS:] for column in
                                                              (every.names, every.prompts, every.homes)))
     renderer = renders.held_out_renderer(objects, folder, CANVAS, torch.device("cpu"))

@@ -50,14 +50,14 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as a safetensors file ({error}). It is damaged, not wholly "
-                         "downloaded, or of another format: fetch or save it again.") from error
+        raise ValueError(f"{path.name} cannot be read as a safetensors file ({error}). It is damaged, incomplete or in another "
+                         "format. Download or save it again.") from error
     if facts.get("format") != FORMAT:
-        raise ValueError(f"{path.name} is not a layered model: its metadata does not say so. Ordinary checkpoints are "
-                         "loaded with Load Checkpoint; make a layered one of them with Apply LayerDiff Adapter.")
+        raise ValueError(f"{path.name} is not a layered model according to its metadata. Load an ordinary checkpoint with Load "
+                         "Checkpoint and add Apply LayerDiff Adapter.")
     if facts.get("version") != VERSION:
-        raise ValueError(f"{path.name} has format version {facts.get('version')}, and this pack reads {VERSION}. "
-                         "Update the pack, or save the model again with this one.")
+        raise ValueError(f"{path.name} has format version {facts.get('version')}, but this pack reads version {VERSION}. Update "
+                         "the pack, or save the model again.")
     try:
         architecture = json.loads(facts["architecture"], parse_constant=_refuse_constant)
         header = Header(facts["family"], facts["kind"], architecture, int(facts["layers"]), facts["base"], facts["licence"],
@@ -66,19 +66,18 @@ def read_header(path: Path, family: str | None = None, kind: str | None = None) 
         raise ValueError(f"{path.name}: its metadata is incomplete or damaged ({error}). Save the model again.") from error
     if (header.family, header.kind) not in PARTS or not isinstance(header.architecture, dict):
         known = ", ".join(" ".join(pair) for pair in PARTS)
-        raise ValueError(f"{path.name} says it is of family {header.family!r} and kind {header.kind!r}; known are {known}. "
+        raise ValueError(f"{path.name} is of family {header.family!r} and kind {header.kind!r}. Expected one of: {known}. "
                          "Update the pack, or save the model again.")
     if family is not None and header.family != family:
-        raise ValueError(f"{path.name} is a {header.family} model, and a {family} model was expected here.")
+        raise ValueError(f"{path.name} is a {header.family} model, but a {family} model was expected.")
     if kind is not None and header.kind != kind:
         node = "Load Layered Model" if header.kind == "complete" else "Apply LayerDiff Adapter"
-        raise ValueError(f"{path.name} is of the kind {header.kind!r}, and {kind!r} was expected. "
-                         f"Use the node {node} for it.")
+        raise ValueError(f"{path.name} is of the kind {header.kind!r}, but {kind!r} was expected. Load it with {node}.")
     return header
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"its architecture holds {name}, which is no number to build with")
+    raise ValueError(f"its architecture contains the invalid number {name}")
 
 
 def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
@@ -91,8 +90,8 @@ def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = No
         for name in file.keys():  # noqa: SIM118 - a handle, not a dict
             part, _, key = name.partition(".")
             if part not in parts:
-                raise ValueError(f"{path.name} holds {name!r}, which does not belong into a {header.family} file of the "
-                                 f"kind {header.kind!r}. It was not written by this pack: use another file.")
+                raise ValueError(f"{path.name} holds {name!r}, which does not belong in a {header.family} file of the kind "
+                                 f"{header.kind!r}. It was not written by this pack. Use another file.")
             if wanted is None or part in wanted:
                 parts[part][key] = file.get_tensor(name)
     return parts
@@ -116,11 +115,11 @@ def check_tensors(name: str, tensors: Mapping[str, Tensor], wanted: Mapping[str,
               if key in tensors and tensors[key].shape != wanted[key]]
     types = [f"{key} ({tensor.dtype})" for key, tensor in tensors.items()
              if not tensor.is_floating_point() or tensor.dtype == torch.float64]
-    for label, keys in (("missing", missing), ("not expected", unexpected), ("of another shape", shapes),
-                        ("of a type that is no 16 or 32 bit float", types)):
+    for label, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes),
+                        ("not a 16 or 32 bit float", types)):
         if keys:
             more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
             problems.append(f"{label}: {', '.join(keys[:SHOWN])}{more}")
     if problems:
-        raise ValueError(f"{name} does not fit its architecture. " + "; ".join(problems) + ". The file is damaged or "
-                         "was made for another model: use another file or save it again.")
+        raise ValueError(f"{name} does not fit its architecture. " + "; ".join(problems) +
+                         ". The file is damaged or was made for another model. Use another file, or save it again.")

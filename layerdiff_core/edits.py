@@ -40,7 +40,7 @@ def apply_edits(document: Document, text: str) -> tuple[Document, bool]:
     order, solo = edits.get("order", []), edits.get("solo")
     missing = [index for index in [*changes, *order, *([] if solo is None else [solo])] if index >= count]
     if missing and not stale:
-        raise ValueError(f"The edits name layer {missing[0]}; the document has {count}, 0 to {count - 1}. {HOW_TO}")
+        raise ValueError(f"The edits refer to layer {missing[0]}, but the layers are numbered 0 to {count - 1}. {HOW_TO}")
     for index, change in changes.items():
         if index < count:
             kept = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}
@@ -59,7 +59,7 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         edits = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"The edits are not JSON ({error}). {HOW_TO}") from None
+        raise ValueError(f"The edits are not valid JSON ({error}). {HOW_TO}") from None
     _must(isinstance(edits, dict), "an object", edits)
     _must(edits.get("version") == 1, '"version": 1', edits.get("version"))
     _only(edits, {"version", "made_for", "order", "solo", "layers"}, "the edits")
@@ -98,12 +98,12 @@ def _is_index(value: Any) -> bool:
 def _only(given: dict[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(given.keys() - known)
     if unknown:
-        raise ValueError(f"{unknown[0]!r} in {where} is not known. Known are: {', '.join(sorted(known))}. {HOW_TO}")
+        raise ValueError(f"Unknown key {unknown[0]!r} in {where}. Expected: {', '.join(sorted(known))}. {HOW_TO}")
 
 
 def _must(sound: bool, expected: str, given: Any) -> None:
     if not sound:
-        raise ValueError(f"The edits should have {expected}, and have {str(given)[:60]!r}. {HOW_TO}")
+        raise ValueError(f"The edits are not valid: expected {expected}, got {str(given)[:60]!r}. {HOW_TO}")
 
 
 def layer_bytes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:

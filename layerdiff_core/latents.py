@@ -19,11 +19,11 @@ def padded(size: int, multiple: int) -> int:
 def check_count(layers: int, scenes: int) -> None:
     """ValueError for numbers of layers or scenes that no latent can have."""
     if not 1 <= layers <= MAX_LAYERS:
-        raise ValueError(f"{layers} layers were asked for; 1 to {MAX_LAYERS} are possible. Connect the number from Encode "
-                         "Layer Prompts.")
+        raise ValueError(f"{layers} layers were requested, but only 1 to {MAX_LAYERS} are possible. Connect the output layers "
+                         "of Encode Layer Prompts.")
     if scenes < 1 or layers * scenes > MAX_LATENTS:
-        raise ValueError(f"{scenes} scenes of {layers} layers were asked for, and at most {MAX_LATENTS} layers fit in one "
-                         "latent. Ask for fewer scenes at once.")
+        raise ValueError(f"{scenes} scenes of {layers} layers were requested, but a latent holds at most {MAX_LATENTS} layers. "
+                         "Request fewer scenes at once.")
 
 
 def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = None) -> None:
@@ -32,15 +32,15 @@ def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = No
     index: which rows of a batch they were taken from, where that is known; all alike says nothing.
     """
     if not isinstance(layers, int) or layers < 1 or count % layers:
-        raise ValueError(f"The latent holds {count} layers, not a whole number of scenes of {layers} layers. Connect the number "
-                         "of layers that the latent was made with, and take whole scenes out of a batch.")
+        raise ValueError(f"The latent holds {count} layers, which is not a whole number of scenes of {layers} layers. Connect "
+                         "the number of layers that the latent was created with, and take only whole scenes from a batch.")
     for start in range(0, len(index or ()), layers):
         rows = list(index or ())[start : start + layers]
         first = rows[0] - rows[0] % layers
         if len(set(rows)) > 1 and rows != list(range(first, first + layers)):
-            raise ValueError(f"The latents {', '.join(map(str, rows))} of a batch are together here, and its scenes have "
-                             f"{layers} layers each. Take whole scenes out of a batch: a batch_index and a length that "
-                             f"{layers} divides.")
+            raise ValueError(f"The latent holds the items {', '.join(map(str, rows))} of a batch whose scenes have {layers} "
+                             "layers each. Take only whole scenes from a batch: batch_index and length must be multiples of "
+                             f"{layers}.")
 
 
 def parse_layer_numbers(text: str, layers: int) -> list[int]:
@@ -50,12 +50,12 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
         first, dash, last = (number.strip() for number in part.partition("-"))
         last = last if dash else first
         if not all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in (first, last)) or int(first) > int(last):
-            raise ValueError(f"{part!r} is no layer number. Write numbers such as \"1, 3\" or \"0-2\"; 0 is the background.")
+            raise ValueError(f"{part!r} is not a layer number. Enter numbers such as \"1, 3\" or \"0-2\"; 0 is the background.")
         if int(last) >= layers:
-            raise ValueError(f"There is no layer {last}: the latent has {layers} layers a scene, 0 to {layers - 1}.")
+            raise ValueError(f"There is no layer {last}. The latent has {layers} layers per scene, numbered 0 to {layers - 1}.")
         chosen.update(range(int(first), int(last) + 1))
     if not chosen:
-        raise ValueError("No layer is named. Write the numbers of the layers that may change, such as \"1\".")
+        raise ValueError("No layers are listed. Enter the numbers of the layers that may change, for example \"1\".")
     return sorted(chosen)
 
 

@@ -52,7 +52,7 @@ class Layer:
     def __post_init__(self) -> None:
         check_mode(self.blend_mode)
         if not 0 <= self.opacity <= 1:
-            raise ValueError(f"The layer {self.name!r} has opacity {self.opacity}; it must lie between 0 and 1.")
+            raise ValueError(f"The layer {self.name!r} has opacity {self.opacity}; it must be between 0 and 1.")
         if not math.isfinite(self.rotation):
             raise ValueError(f"The layer {self.name!r} has rotation = {self.rotation}, expected a number.")
 
@@ -152,7 +152,7 @@ class Document:
         if not isinstance(value, dict) or not isinstance(value.get("layers"), (list, tuple)):
             raise ValueError(f"Expected a LAYERS document, got {type(value).__name__}. Connect a node's layers output.")
         if value.get("version", 1) not in (None, 1):
-            raise ValueError(f"This LAYERS document has version {value['version']!r}; only version 1 is known.")
+            raise ValueError(f"This LAYERS document has version {value['version']!r}; only version 1 is supported.")
         frames = [frame for number, item in enumerate(value["layers"], 1) for frame in _read_item(item, number)]
         layers = [layer for _, layer in sorted(frames, key=lambda frame: frame[0])]
         extra = {key: part for key, part in value.items() if key not in ("version", "canvas", "layers")}
@@ -183,8 +183,8 @@ class Document:
                 # A sum is finite only if everything in it is, and it costs one pass and no memory.
                 if values is not None and not math.isfinite(values.sum(dtype=torch.float32)):
                     raise ValueError(
-                        f"The {part} of layer {layer.name!r} holds numbers that are not finite (NaN or infinite). "
-                        "Look at the node that made it."
+                        f"The {part} of layer {layer.name!r} contains values that are not finite (NaN or infinity). Check the "
+                        "node that created it."
                     )
 
 
@@ -195,13 +195,13 @@ def make_document(images: Tensor, coverage: Tensor, names: list[str]) -> Documen
     canvas is H x W. ValueError for wrong shapes, numbers that are not finite, K not 1 to 50.
     """
     if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
-        raise ValueError(f"Layer pictures have shape {list(images.shape)}, expected [layers, height, width, 3].")
+        raise ValueError(f"Layer images have shape {list(images.shape)}, expected [layers, height, width, 3].")
     if coverage.shape != images.shape[:3]:
         raise ValueError(
-            f"Layer masks have shape {list(coverage.shape)}, expected {list(images.shape[:3])} to match the pictures."
+            f"Layer masks have shape {list(coverage.shape)}, expected {list(images.shape[:3])} to match the images."
         )
     if len(names) != len(images):
-        raise ValueError(f"There are {len(names)} layer names for {len(images)} layers. Give one name for each layer.")
+        raise ValueError(f"There are {len(names)} layer names for {len(images)} layers. Enter one name per layer.")
     height, width = images.shape[1:3]
     masks = 1 - coverage.clamp(0, 1)
     layers = [Layer(*parts, width, height) for parts in zip(images.split(1), masks.split(1), names)]
@@ -232,7 +232,7 @@ def change_layer(
     """
     layers = list(document.layers)
     if not 0 <= index < len(layers):
-        raise ValueError(f"There is no layer {index}: the document has {len(layers)}, numbered 0 to {len(layers) - 1}.")
+        raise ValueError(f"There is no layer {index}. The document has {len(layers)} layers, numbered 0 to {len(layers) - 1}.")
     if not 0 < scale < math.inf:
         raise ValueError(f"The scale is {scale}; it must be a number above 0.")
     layer = layers.pop(index)
@@ -252,10 +252,10 @@ def _read_item(item: Any, number: int) -> list[tuple[int, Layer]]:
     if not isinstance(item, dict):
         raise ValueError(f"{where} is a {type(item).__name__}, expected a layer (a dict).")
     if item.get("type", "raster") != "raster":
-        raise ValueError(f"{where} is of type {item['type']!r}; only 'raster' layers are known.")
+        raise ValueError(f"{where} is of type {item['type']!r}; only 'raster' layers are supported.")
     image, mask = item.get("image"), item.get("mask")
     if not _is_numbers(image, 4) or image.shape[-1] not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"{where} has {_describe(image)} for a picture, expected a tensor [1, height, width, 3 or 4] of "
+        raise ValueError(f"{where} has {_describe(image)} for an image, expected a tensor [1, height, width, 3 or 4] of "
                          "floating-point numbers.")
     if mask is not None and (not _is_numbers(mask, 3) or 0 in mask.shape or len(mask) not in (1, len(image))):
         raise ValueError(f"{where} has {_describe(mask)} for a mask, expected a tensor [{len(image)}, height, width] of "
@@ -271,7 +271,7 @@ def _read_fields(facts: Mapping[str, Any], number: int, image: Tensor) -> dict[s
     where = _where(number)
     name = facts.get("name")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"{where} has the name {name!r}, expected a text.")
+        raise ValueError(f"{where} has the name {name!r}, expected a string.")
     width, height = int(_number(facts, "w", 0, where)), int(_number(facts, "h", 0, where))
     return {
         "name": name or f"Layer {number}",

@@ -16,14 +16,14 @@ def check_name(name: str, what: str) -> None:
     if not name:
         wrong = "It is empty."
     elif not name.isprintable() or set(name) & set(FORBIDDEN):
-        wrong = f"It may not hold any of {' '.join(FORBIDDEN)} or invisible signs."
+        wrong = f"It must not contain any of {' '.join(FORBIDDEN)} or invisible characters."
     elif name[0] == "." or name[-1] in ". ":
-        wrong = "It may not begin with a full stop, nor end with one or with a space."
+        wrong = "It must not begin with a period, or end with a period or a space."
     elif name.split(".")[0].rstrip().lower() in DEVICES:
-        wrong = "Windows keeps this name for a device."
+        wrong = "Windows reserves this name for a device."
     elif len(name.encode()) > LONGEST_NAME:
-        wrong = f"It is too long: {LONGEST_NAME} bytes are possible, which are {LONGEST_NAME} Latin letters or " \
+        wrong = f"It is too long: it can have {LONGEST_NAME} bytes, which is {LONGEST_NAME} Latin letters or " \
                 f"{LONGEST_NAME // 3} Chinese characters."
     else:
         return
-    raise ValueError(f"{what} {name!r} is not a plain file name. {wrong} Choose a name such as my_layers.")
+    raise ValueError(f"{what} {name!r} is not a valid file name. {wrong} Choose a name such as my_layers.")

@@ -19,15 +19,15 @@ def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
         if not colon:
             name, prompt = "background" if not layers else f"layer {len(layers)}", line
         if not prompt.strip():
-            raise ValueError(f"The layer {line!r} has no prompt. Write one layer a line, as in \"fox: a red fox\", the "
+            raise ValueError(f"The layer {line!r} has no prompt. Enter one layer per line, for example \"fox: a red fox\", the "
                              "background first.")
         layers.append((name.strip() or f"layer {len(layers)}", prompt.strip()))
     if not layers:
-        raise ValueError("There are no layer prompts. Write one layer a line, as in \"background: a green meadow\", then "
+        raise ValueError("There are no layer prompts. Enter one layer per line, for example \"background: a green meadow\", then "
                          "\"fox: a red fox\".")
     if len(layers) > MAX_LAYERS:
-        raise ValueError(f"There are {len(layers)} layer prompts, and at most {MAX_LAYERS} layers are possible. Remove "
-                         "some lines.")
+        raise ValueError(f"There are {len(layers)} layer prompts, but at most {MAX_LAYERS} layers are possible. Remove some "
+                         "lines.")
     return layers
 
 
@@ -36,10 +36,10 @@ def same_length(tokens: list[Tensor]) -> list[Tensor]:
     and more. ValueError where encoders of different widths meet or a sequence holds no tokens."""
     widths = {part.shape[-1] for part in tokens}
     if len(widths) > 1:
-        raise ValueError(f"The layers' conditionings have widths {' and '.join(map(str, sorted(widths)))}: they come from "
+        raise ValueError(f"The layers' conditionings have widths {' and '.join(map(str, sorted(widths)))}, so they come from "
                          "different text encoders. Encode all of them with the CLIP of one checkpoint.")
     lengths = [part.shape[1] for part in tokens]
     if min(lengths) == 0:
-        raise ValueError("A layer's conditioning holds no tokens. Connect an encoded prompt.")
+        raise ValueError("The conditioning of a layer is empty. Connect an encoded prompt.")
     longest = math.lcm(*lengths)
     return [part.repeat(1, longest // part.shape[1], 1) for part in tokens]

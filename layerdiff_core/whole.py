@@ -88,15 +88,15 @@ def is_unfinished(path: Path) -> bool:
 def system_words(error: OSError) -> str:
     """Why the system refused to write a file, and what to do, as a sentence."""
     if error.errno in FULL:
-        return ("The disk is full, your share of it is used up, or it takes no file of this size. Make room, or choose another "
-                "folder, and run again.")
+        return ("The disk is full, your quota is used up, or the file is too large for the file system. Free some space, or "
+                "choose another folder, and run again.")
     if error.errno == errno.ENAMETOOLONG:
-        return ("The name is too long: most disks take 255 bytes, which are 85 Chinese characters or 255 Latin letters. Choose "
-                "a shorter one.")
+        return ("The name is too long: most file systems allow 255 bytes, which is 255 Latin letters or 85 Chinese characters. "
+                "Choose a shorter one.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ("The system does not allow it: the folder is write-protected, or another program has the file open. Choose "
-                "another folder, or close that program.")
-    return f"The system says: {error.strerror or error}. Choose another name or folder, and run again."
+        return ("Permission denied: the folder is write-protected, or another program has the file open. Choose another folder, "
+                "or close that program.")
+    return f"System error: {error.strerror or error}. Choose another name or folder, and run again."
 
 
 def _in_words(error: OSError | SafetensorError, what: str, folder: Path) -> str:
@@ -105,7 +105,7 @@ def _in_words(error: OSError | SafetensorError, what: str, folder: Path) -> str:
         number = re.search(r"os error (\d+)", str(error))
         # The last argument is Windows' own number, which Python turns into the common one; elsewhere it counts for nothing.
         error = OSError(int(number[1]), str(error), None, int(number[1])) if number else OSError(str(error))
-    return f"{what} could not be written into {str(folder)!r}, and nothing was kept of it. {system_words(error)}"
+    return f"{what} could not be written to {str(folder)!r}. Nothing was saved. {system_words(error)}"
 
 
 def _sweep(folder: Path) -> None:

@@ -20,21 +20,22 @@ class LayerDiffSetLayer(io.ComfyNode):
             node_id="LayerDiffSetLayer",
             display_name="Set Layer Properties",
             category="LayerDiff/composite",
-            description="Changes one layer: its name, place in the stack, opacity, blend mode, position, size, "
-            "rotation and visibility. The incoming layers stay as they are; chain such nodes to change several.",
-            search_aliases=["layer opacity", "layer blend mode", "move layer", "reorder layers", "hide layer"],
+            description="Changes one layer: name, position in the stack, opacity, blend mode, placement, scale, "
+            "rotation and visibility. The input layers are not modified. Chain several nodes to change several layers.",
+            search_aliases=["layer opacity", "layer blend mode", "move layer", "scale layer", "rotate layer", "reorder layers",
+                            "hide layer", "delete layer", "remove background layer"],
             inputs=[
-                LAYERS.Input("layers", tooltip="The layers, of which one is changed."),
+                LAYERS.Input("layers", tooltip="The layers. One of them is changed."),
                 io.Int.Input(
-                    "layer", default=0, min=0, max=MAX_LAYERS - 1, tooltip="Which layer: 0 is the background."
+                    "layer", default=0, min=0, max=MAX_LAYERS - 1, tooltip="Number of the layer to change. 0 is the background."
                 ),
-                io.String.Input("name", default="", tooltip="New name of the layer. Empty keeps its name."),
+                io.String.Input("name", default="", tooltip="New name of the layer. Leave empty to keep the current name."),
                 io.Int.Input(
                     "position",
                     default=-1,
                     min=-1,
                     max=MAX_LAYERS - 1,
-                    tooltip="Where in the stack the layer goes: 0 is the bottom. -1 leaves it where it is.",
+                    tooltip="New position of the layer in the stack. 0 is the bottom, -1 keeps the current position.",
                 ),
                 io.Float.Input(
                     "opacity",
@@ -42,28 +43,28 @@ class LayerDiffSetLayer(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="0 is invisible, 1 lets nothing through where the layer's mask is full.",
+                    tooltip="Opacity of the layer. 0 is fully transparent, 1 is fully opaque.",
                 ),
                 io.Combo.Input(
                     "blend_mode",
                     options=list(MODES),
                     default="normal",
-                    tooltip="How the layer's colours mix with those beneath it.",
+                    tooltip="How the layer is blended with the layers below it.",
                 ),
-                io.Boolean.Input("visible", default=True, tooltip="Off leaves the layer out of the composite."),
+                io.Boolean.Input("visible", default=True, tooltip="Turn off to leave the layer out of the composite."),
                 io.Int.Input(
                     "right",
                     default=0,
                     min=-MAX_SIDE,
                     max=MAX_SIDE,
-                    tooltip="Pixels that the layer moves to the right; negative to the left.",
+                    tooltip="How far to move the layer to the right, in pixels. Negative values move it to the left.",
                 ),
                 io.Int.Input(
                     "down",
                     default=0,
                     min=-MAX_SIDE,
                     max=MAX_SIDE,
-                    tooltip="Pixels that the layer moves down; negative up.",
+                    tooltip="How far to move the layer down, in pixels. Negative values move it up.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -71,7 +72,7 @@ class LayerDiffSetLayer(io.ComfyNode):
                     min=0.01,
                     max=100.0,
                     step=0.01,
-                    tooltip="Size as a factor, about the layer's centre: 2 is twice as large.",
+                    tooltip="Scale factor, about the layer's centre. 2 makes it twice as large.",
                 ),
                 io.Float.Input(
                     "rotation",
@@ -79,10 +80,10 @@ class LayerDiffSetLayer(io.ComfyNode):
                     min=-360.0,
                     max=360.0,
                     step=1.0,
-                    tooltip="Degrees, clockwise, about the layer's centre; added to what it is turned already.",
+                    tooltip="Degrees to rotate the layer clockwise, about its centre. Added to its current rotation.",
                 ),
             ],
-            outputs=[LAYERS.Output("changed", display_name="layers", tooltip="The layers with the one changed.")],
+            outputs=[LAYERS.Output("changed", display_name="layers", tooltip="All layers, with the change applied.")],
         )
 
     @classmethod
@@ -113,24 +114,24 @@ class LayerDiffCompositeLayers(io.ComfyNode):
             node_id="LayerDiffCompositeLayers",
             display_name="Composite Layers",
             category="LayerDiff/composite",
-            description="Stacks the visible layers into one picture by order, opacity, blend mode and placement.",
-            search_aliases=["flatten layers", "merge layers", "alpha composite", "blend layers"],
+            description="Composites the visible layers into one image by order, opacity, blend mode and placement.",
+            search_aliases=["flatten layers", "merge layers", "alpha", "alpha composite", "blend layers"],
             # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
             has_intermediate_output=True,
             inputs=[
-                LAYERS.Input("layers", tooltip="The layers to stack."),
+                LAYERS.Input("layers", tooltip="The layers to composite."),
                 colour_space_input(),
                 edits_input(),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The composite. Black where no layer lies."),
+                io.Image.Output("image", tooltip="The composite. Areas not covered by any layer are black."),
                 io.Mask.Output(
                     "transparency",
-                    tooltip="1 where the composite is transparent, 0 where it is opaque: the sign that Load Image and "
-                    "Join Image with Alpha use, the opposite of a layer's coverage.",
+                    tooltip="1 where the composite is transparent, 0 where it is opaque, as in Load Image and "
+                    "Join Image with Alpha. This is the inverse of a layer's coverage.",
                 ),
-                io.Int.Output("count", tooltip="How many layers the document has, hidden ones included."),
-                LAYERS.Output("edited", display_name="layers", tooltip="The layers with the layer panel's edits."),
+                io.Int.Output("count", tooltip="The number of layers, including hidden ones."),
+                LAYERS.Output("edited", display_name="layers", tooltip="The layers with the layer panel's edits applied."),
             ],
         )
 

@@ -22,33 +22,33 @@ class LayerDiffDecodeLayers(io.ComfyNode):
             node_id="LayerDiffDecodeLayers",
             display_name="Decode Layers",
             category="LayerDiff/decode",
-            description="Decodes a layered latent: each layer's picture and mask, and the composite of them. The layers "
-            "open in the host's own layer editor.",
+            description="Decodes a layered latent into the image and mask of each layer, and their composite. The layers "
+            "can be opened in ComfyUI's own layer editor.",
             # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
             has_intermediate_output=True,
-            search_aliases=["vae decode layers", "latent to layers", "layer masks"],
+            search_aliases=["vae decode layers", "latent to layers", "split layers", "layer masks", "alpha"],
             inputs=[
-                io.Latent.Input("samples", tooltip="A layered latent, sampled."),
+                io.Latent.Input("samples", tooltip="The sampled layered latent."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.String.Input("names", multiline=True, default="",
-                                tooltip="The layers' names, one a line, from Encode Layer Prompts. Empty: numbers."),
+                                tooltip="Layer names, one per line, from Encode Layer Prompts. If empty, layers are numbered."),
                 io.Float.Input("centre", default=0.5, min=0.05, max=0.95, step=0.01, advanced=True,
-                               tooltip="The grey of the mask that becomes half covered: less makes layers larger."),
+                               tooltip="The mask's grey value that becomes 50% coverage. Lower values make layers larger."),
                 io.Float.Input("softness", default=0.4, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Width of the mask's soft edge in greys: 0 cuts hard."),
-                io.Int.Input("scene", default=0, min=-1, max=255, tooltip="Which scene of the latent the layers are of, counted "
-                             "from 0. -1: all scenes, one after the other; the nodes that follow run once for each."),
+                               tooltip="Width of the mask's soft edge, as a range of grey values. 0 gives a hard edge."),
+                io.Int.Input("scene", default=0, min=-1, max=255, tooltip="Which scene of the latent to output as layers, "
+                             "starting at 0. -1 outputs all scenes as a list: the nodes that follow run once per scene."),
                 edits_input(),
             ],
             outputs=[
-                LAYERS.Output("layers", display_name="layers", is_output_list=True, tooltip="The scene's layers, background "
-                              "first, with the layer panel's edits. Of all scenes a list."),
-                io.Image.Output("images", display_name="images", tooltip="Pictures of all layers of all scenes, colours "
-                                "carried on beyond the mask's edge."),
-                io.Mask.Output("coverage", display_name="coverage", tooltip="Masks of all layers of all scenes: 1 where "
-                               "the layer is, the opposite of Load Image's mask."),
-                io.Image.Output("composite", display_name="composite", tooltip="The composite of every scene; of those "
-                                "chosen with the layer panel's edits."),
+                LAYERS.Output("layers", display_name="layers", is_output_list=True, tooltip="The layers of the chosen scene, "
+                              "background first, with the layer panel's edits applied. A list if scene is -1."),
+                io.Image.Output("images", display_name="images", tooltip="The images of all layers of all scenes. Colours "
+                                "extend beyond the edge of the mask."),
+                io.Mask.Output("coverage", display_name="coverage", tooltip="The masks of all layers of all scenes. 1 means "
+                               "covered by the layer, the inverse of Load Image's mask."),
+                io.Image.Output("composite", display_name="composite", tooltip="The composite of each scene. The layer "
+                                "panel's edits apply to the scenes that are output as layers."),
             ],
         )
 
@@ -58,7 +58,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         pictures, masks, layers = codec_for(vae).decode(samples, len(named_lines(names)))
         count = len(pictures) // layers
         if scene >= count:
-            raise ValueError(f"There is no scene {scene}: the latent has {count}, 0 to {count - 1}.")
+            raise ValueError(f"There is no scene {scene}. The latent has {count}, numbered 0 to {count - 1}.")
         pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
         scenes = scene_documents(pictures, coverage, layers, names)
         chosen = range(count) if scene < 0 else [scene]

@@ -36,27 +36,28 @@ class LayerDiffExportLayers(io.ComfyNode):
             node_id="LayerDiffExportLayers",
             display_name="Export Layers to File",
             category="LayerDiff/export",
-            description="Writes the layers into one file that an image editor opens: names, masks, opacity, blend modes, "
-            "places and hidden layers come along, and the workflow is inside. Import Layers from File brings it back.",
+            description="Exports the layers to a file for image editors, with names, masks, opacity, blend modes, positions, "
+            "hidden layers and the workflow. Import Layers from File loads it again.",
             search_aliases=["save psd", "photoshop", "openraster", "gimp", "krita", "export layers", "layered file"],
             is_output_node=True,
             inputs=[
-                LAYERS.Input("layers", tooltip="The layers to write, hidden ones too."),
+                LAYERS.Input("layers", tooltip="The layers to export, including hidden ones."),
                 io.String.Input("filename_prefix", default="LayerDiff",
-                                tooltip="Start of the file's name, as in Save Image: may hold subfolders and "
-                                "%date:yyyy-MM-dd%, %width% and the like. A counter follows."),
+                                tooltip="Prefix of the file name, as in Save Image. It may contain subfolders and "
+                                "placeholders such as %date:yyyy-MM-dd% or %width%. A counter is added."),
                 io.Combo.Input("format", options=list(ENDINGS), default="psd",
-                               tooltip="psd: Photoshop, GIMP, Krita, Affinity, Photopea; masks stay masks. ora: OpenRaster, "
-                               "for Krita, GIMP and MyPaint. png folder: a PNG for each layer and a layers.json, for scripts "
-                               "and game engines. animation: a WebP that lays layer on layer, to show."),
+                               tooltip="psd: for Photoshop, GIMP, Krita, Affinity and Photopea; keeps layer masks. ora: "
+                               "OpenRaster, "
+                               "for Krita, GIMP and MyPaint. png folder: one PNG per layer and a layers.json, for scripts "
+                               "and game engines. animation: a WebP that adds one layer at a time."),
                 io.Boolean.Input("trim", default=False,
-                                 tooltip="Crop each layer to what is in it: smaller files. The picture stays the same. "
-                                 "Without effect on an animation."),
+                                 tooltip="Crop each layer to its content, which makes the file smaller. The image stays the "
+                                 "same. Has no effect on an animation."),
                 colour_space_input(),
                 edits_input(),
             ],
             outputs=[LAYERS.Output("edited", display_name="layers",
-                                   tooltip="The layers as they were written, with the layer panel's edits.")],
+                                   tooltip="The exported layers, with the layer panel's edits applied.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
@@ -99,15 +100,16 @@ class LayerDiffImportLayers(io.ComfyNode):
             node_id="LayerDiffImportLayers",
             display_name="Import Layers from File",
             category="LayerDiff/load",
-            description="Reads a layered file from the input folder: PSD, PSB, OpenRaster, or the layers.json of a folder of "
-            "PNG. An edited file is read again by itself.",
+            description="Imports layers from a file in the input folder: PSD, PSB, OpenRaster, or the layers.json of a PNG "
+            "folder. If the file changes, it is read again on the next run.",
             search_aliases=["load psd", "open psd", "photoshop", "openraster", "load layers", "read layered file"],
             inputs=[io.Combo.Input("file", options=_readable_files() or [NO_FILE],
-                                   tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or a folder in "
-                                   "it. Press R to refresh the list.")],
+                                   tooltip="A .psd, .psb or .ora file, or a layers.json, in the input folder or one of its "
+                                   "subfolders. Press R to refresh the list.")],
             outputs=[
-                LAYERS.Output("layers", display_name="layers", tooltip="The file's layers, groups taken apart."),
-                io.Int.Output("count", tooltip="How many layers there are, hidden ones included."),
+                LAYERS.Output("layers", display_name="layers", tooltip="The layers of the file. Groups are "
+                              "flattened into a plain list of layers."),
+                io.Int.Output("count", tooltip="The number of layers, including hidden ones."),
             ],
         )  # fmt: skip
 
@@ -139,16 +141,16 @@ class LayerDiffImportLayers(io.ComfyNode):
 def _checked(file: Any) -> Path:
     """The path of a file that the user named. ValueError, in plain words, unless it is there and of a kind that is read."""
     if file in (None, "", NO_FILE, "undefined"):  # the last is what the page makes of a list that was empty
-        raise ValueError(f"No file is chosen. Put a .psd, .psb or .ora file, or a folder of PNG with its {INDEX}, into the input "
-                         "folder, press R to refresh the list, and choose it.")
+        raise ValueError(f"No file is selected. Put a .psd, .psb or .ora file, or a PNG folder with its {INDEX}, in the input "
+                         f"folder, press R to refresh the list, and choose it.")
     if not isinstance(file, str):
-        raise ValueError(f"The file is {file!r}, and the name of a file in the input folder was expected.")
+        raise ValueError(f"The file is {file!r}, but the name of a file in the input folder was expected.")
     if not folder_paths.exists_annotated_filepath(file):
         raise ValueError(f"There is no file {file!r} in the input folder. Put it there, press R to refresh the list, and choose "
                          "it.")
     path = Path(folder_paths.get_annotated_filepath(file))
     if not _is_readable(path):
-        raise ValueError(f"{file!r} is no layered file that can be read: .psd, .psb, .ora or {INDEX}.")
+        raise ValueError(f"{file!r} is not a supported file. Choose a .psd, .psb or .ora file or a {INDEX}.")
     return path
 
 
@@ -183,9 +185,9 @@ def _psd() -> ModuleType:
     try:
         from ..layerdiff_core.files import psd
     except ModuleNotFoundError as error:
-        raise ValueError(f"PSD needs the Python package psd-tools, which is not there ({error}). Install it with ComfyUI's "
-                         "own Python: python -m pip install psd-tools. Then restart ComfyUI. The format ora needs "
-                         "nothing.") from None  # fmt: skip
+        raise ValueError(f"PSD requires the Python package psd-tools, which is not installed ({error}). Install it with the "
+                         "Python that runs ComfyUI: python -m pip install psd-tools. Then restart ComfyUI. The format ora does "
+                         "not need it.") from None  # fmt: skip
     return psd
 
 

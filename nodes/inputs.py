@@ -13,8 +13,8 @@ def colour_space_input() -> Any:
         "colour_space",
         options=["display", LINEAR],
         default="display",
-        tooltip="display: mix the picture's numbers, as the layers were made and as most image editors do. "
-        "linear: mix light, as the host's own layer editor does; soft edges come out brighter.",
+        tooltip="display: blend sRGB values, as most image editors do and as the layers were made. "
+        "linear: blend linear light, as ComfyUI's own layer editor does. Soft edges come out brighter.",
     )
 
 
@@ -25,6 +25,6 @@ def edits_input() -> Any:
         optional=True,
         default="",
         socketless=True,
-        tooltip="What was changed in the layer panel, as JSON: order, eyes, solo, opacity, blend modes, places. The panel "
-        "writes it; empty changes nothing. For graphs without the page it can be written by hand: the help page says how.",
+        tooltip="The edits made in the layer panel, as JSON: order, visibility, solo, opacity, blend mode, position. The panel "
+        "writes this. Leave it empty for no edits. To write it by hand, for example for the API, see the node's help.",
     )

@@ -19,23 +19,24 @@ class LayerDiffKeepLayers(io.ComfyNode):
             node_id="LayerDiffKeepLayers",
             display_name="Keep Layers",
             category="LayerDiff/sample",
-            description="Patches a Text2Layer model so that any sampler draws a foreground for a given background, or a "
-            "background for given foregrounds. With a LayerDiff model use Free Layers instead.",
+            description="Patches a Text2Layer model so that any sampler generates a foreground for a given background, or a "
+            "background for given foregrounds. For a LayerDiff model, use Free Layers instead.",
             search_aliases=["conditional generation", "foreground for background", "lock background", "known layers"],
             inputs=[
                 io.Model.Input("model", tooltip="A Text2Layer model."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
-                LAYERS.Input("layers", tooltip="Layers with those to keep among them, drawn or imported, as large as the picture "
-                             "to be drawn. The bottom one is the background; to keep foregrounds it may be missing."),
+                LAYERS.Input("layers", tooltip="Layers that include the ones to keep, in the size of the image to generate. "
+                             "The bottom layer is the background. When foregrounds are kept, it may be missing."),
                 io.Combo.Input("keep", options=[BACKGROUND, FOREGROUNDS], default=BACKGROUND,
-                               tooltip="What stays. background: foregrounds are drawn for it. foregrounds: the other way round."),
+                               tooltip="What to keep. background: generate foregrounds for it. foregrounds: generate a "
+                               "background for them."),
                 io.Float.Input("start", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Part of sampling at which it begins: 0 is the first step."),
+                               tooltip="When to start, as a fraction of the sampling steps. 0 is the first step."),
                 io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Part of sampling at which it ends: 1 is the last step. Less lets the model blend the "
-                               "kept layers with the new ones at the end."),
+                               tooltip="When to stop, as a fraction of the sampling steps. 1 is the last step. Lower values let "
+                               "the model blend the kept layers with the new ones."),
             ],
-            outputs=[io.Model.Output(tooltip="The model that keeps these layers.")],
+            outputs=[io.Model.Output(tooltip="The patched model.")],
         )
 
     @classmethod
@@ -48,8 +49,8 @@ class LayerDiffKeepLayers(io.ComfyNode):
         elif len(picture) == count:
             picture, mask = torch.cat([picture[:1], picture]), torch.cat([mask[:1], mask])
         elif len(picture) != count + 1:
-            raise ValueError(f"There are {len(picture)} layers to keep foregrounds of, and this model draws {count} in front of "
-                             f"a background. Give {count} layers, or {count + 1} with the background at the bottom.")
+            raise ValueError(f"There are {len(picture)} layers to keep foregrounds from, but this model has {count} in front of "
+                             f"a background. Connect {count} layers, or {count + 1} with the background at the bottom.")
         return io.NodeOutput(keep_layers(model, codec, codec.stack(picture, mask), keep, start, end))
 
 

@@ -20,26 +20,28 @@ class LayerDiffEmptyLatent(io.ComfyNode):
             node_id="LayerDiffEmptyLatent",
             display_name="Empty Layered Latent",
             category="LayerDiff/latents",
-            description="An empty latent for scenes of several layers, to be sampled at denoise 1.",
+            description="Creates an empty latent for scenes of several layers, to be sampled at denoise 1.",
             search_aliases=["empty latent layers", "layered latent", "new layers"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The model's VAE: it says how many channels and pixels a latent has."),
+                io.Vae.Input("vae", tooltip="The model's VAE. It determines the channels and the size of the latent."),
                 io.Int.Input("width", default=128, min=16, max=4096, step=8,
-                             tooltip="Pixels. The starter is made for 128, SD 1.5 for 512."),
-                io.Int.Input("height", default=128, min=16, max=4096, step=8, tooltip="Pixels."),
+                             tooltip="Width in pixels. The starter models are trained at 128, SD 1.5 at 512."),
+                io.Int.Input("height", default=128, min=16, max=4096, step=8, tooltip="Height in pixels."),
                 io.Int.Input("layers", default=3, min=1, max=MAX_LAYERS,
-                             tooltip="Layers a scene, the background included: connect it from Encode Layer Prompts. A "
-                             "Text2Layer model draws a fixed number: the starters 2 or 3."),
-                io.Int.Input("scenes", default=1, min=1, max=64, tooltip="How many pictures are drawn at once."),
+                             tooltip="Number of layers per scene, including the background. Connect it to Encode Layer Prompts. "
+                             "A Text2Layer model has a fixed number: 2 or 3 for the starter models."),
+                io.Int.Input("scenes", default=1, min=1, max=64,
+                             tooltip="Batch size: how many layered images to generate at once."),
             ],
-            outputs=[io.Latent.Output(tooltip="For any sampler: scenes times layers, the layers of a scene together.")],
+            outputs=[io.Latent.Output(tooltip="The empty latent, for any sampler. The batch holds the layers of the first "
+                                      "scene, then of the next.")],
         )
 
     @classmethod
     def execute(cls, vae: Any, width: int, height: int, layers: int, scenes: int) -> io.NodeOutput:
         if min(width, height) < 1 or width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels is not what a layered latent can have: at least 1 each way, and 16 "
-                             "million in all. Draw a smaller picture and enlarge it afterwards.")
+            raise ValueError(f"{width} x {height} pixels is not a valid size for a layered latent: each side must be at least "
+                             "1, and the total at most 16 million. Generate a smaller image and upscale it afterwards.")
         return io.NodeOutput(codec_for(vae).empty(width, height, layers, scenes))
 
 
@@ -50,15 +52,15 @@ class LayerDiffEncodeLayers(io.ComfyNode):
             node_id="LayerDiffEncodeLayers",
             display_name="Encode Layers",
             category="LayerDiff/latents",
-            description="Encodes layers, drawn or loaded or decoded before, into a layered latent: to change one of them "
-            "and keep the others (Free Layers), or to draw all anew at partial denoise.",
+            description="Encodes layers into a layered latent, to regenerate one of them and keep the others (Free Layers), "
+            "or to change all of them at a denoise below 1.",
             search_aliases=["vae encode layers", "layers to latent", "img2img layers"],
             inputs=[
-                LAYERS.Input("layers", tooltip="The layers of one scene, bottom first."),
+                LAYERS.Input("layers", tooltip="The layers of one scene, bottom layer first."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
             ],
             outputs=[io.Latent.Output(tooltip="The layered latent."),
-                     io.Int.Output("count", display_name="layers", tooltip="How many layers it has.")],
+                     io.Int.Output("count", display_name="layers", tooltip="The number of layers.")],
         )
 
     @classmethod
@@ -74,16 +76,17 @@ class LayerDiffFreeLayers(io.ComfyNode):
             node_id="LayerDiffFreeLayers",
             display_name="Free Layers",
             category="LayerDiff/latents",
-            description="Lets a sampler change the layers you name and keeps all others exactly as they are. It "
-            "replaces a noise mask that the latent has.",
-            search_aliases=["redraw layer", "regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit one layer",
+            description="Lets the sampler change only the layers you list. All other layers stay exactly as they are. "
+            "Replaces any noise mask already set on the latent.",
+            search_aliases=["redraw layer", "regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit layer",
                             "noise mask layers"],
             inputs=[
-                io.Latent.Input("samples", tooltip="A layered latent that was sampled or encoded before."),
+                io.Latent.Input("samples", tooltip="A layered latent, from a sampler or Encode Layers."),
                 io.String.Input("free", default="1",
-                                tooltip="Numbers of the layers that may change, such as 1 or 1, 3 or 0-2; 0 is the background."),
+                                tooltip="Numbers of the layers that may change, for example 1 or 1, 3 or 0-2. 0 is the "
+                                "background."),
             ],
-            outputs=[io.Latent.Output(tooltip="The same latent with a noise mask over its layers.")],
+            outputs=[io.Latent.Output(tooltip="The latent with a noise mask over its layers.")],
         )
 
     @classmethod

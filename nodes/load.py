@@ -17,22 +17,21 @@ class LayerDiffLoadModel(io.ComfyNode):
             node_id="LayerDiffLoadModel",
             display_name="Load Layered Model",
             category="LayerDiff/load",
-            description="Loads a complete layered model of either family, LayerDiff or Text2Layer: a small starter that the "
-            "pack carries, or one of your own from models/layered_models. For your SD 1.5 checkpoints use Apply LayerDiff "
-            "Adapter.",
+            description="Loads a complete LayerDiff or Text2Layer model: one of the small starter models that come with the "
+            "pack, or your own from models/layered_models. For an SD 1.5 checkpoint, use Apply LayerDiff Adapter.",
             search_aliases=["text to layers", "load layerdiff", "load text2layer", "text2layer", "layered checkpoint",
                             "starter model"],
             inputs=[io.Combo.Input("model_name", options=folders.model_names(), default=STARTER,
-                                   tooltip="The file. layerdiff_starter, text2layer_starter and text2layer_two_foregrounds "
-                                   "come with the pack: small, quick on a CPU, and they know a toy world only (the README "
-                                   "lists it).")],
+                                   tooltip="The model file. layerdiff_starter, text2layer_starter and text2layer_two_foregrounds "
+                                   "come with the pack. They are small and fast on a CPU, and know only the objects and "
+                                   "places listed in the README.")],
             outputs=[
-                io.Model.Output(tooltip="The layered diffusion model; works with any sampler of the host."),
-                io.Clip.Output(tooltip="The text encoder that belongs to it."),
-                io.Vae.Output(tooltip="Decodes pictures and masks alike; Text2Layer's gives the composed image to VAE Decode, "
-                              "and all layers to Decode Layers."),
-                ENHANCER.Output(display_name="enhancer", tooltip="The prompt enhancer, for Encode Layer Prompts. A Text2Layer "
-                                "model has none: it takes one prompt, by CLIP Text Encode."),
+                io.Model.Output(tooltip="The layered diffusion model. Works with any sampler."),
+                io.Clip.Output(tooltip="The model's text encoder."),
+                io.Vae.Output(tooltip="The model's VAE, for images and masks. With a Text2Layer model, VAE Decode outputs the "
+                              "composed image and Decode Layers all layers."),
+                ENHANCER.Output(display_name="enhancer", tooltip="The prompt enhancer, for Encode Layer Prompts. Empty for a "
+                                "Text2Layer model, which takes one prompt from CLIP Text Encode."),
             ],
         )
 
@@ -48,17 +47,17 @@ class LayerDiffApplyAdapter(io.ComfyNode):
             node_id="LayerDiffApplyAdapter",
             display_name="Apply LayerDiff Adapter",
             category="LayerDiff/load",
-            description="Makes a layered model of any SD 1.5 checkpoint and an adapter file. LoRAs that are on the model "
-            "already stay on it, and further ones can follow. Use the checkpoint's own CLIP and VAE.",
+            description="Applies an adapter to an SD 1.5 model, which makes it a layered model. LoRAs can be loaded before or "
+            "after this node. Use the checkpoint's own CLIP and VAE.",
             search_aliases=["layerdiff sd15", "layered adapter", "layer lora"],
             inputs=[
                 io.Model.Input("model", tooltip="An SD 1.5 model, from Load Checkpoint."),
                 io.Combo.Input("adapter_name", options=folders.model_names(),
-                               tooltip="The adapter file, from models/layered_models. Create LayerDiff Adapter makes a "
-                               "fresh one to train; no trained one is public."),
+                               tooltip="The adapter file, from models/layered_models. No trained adapter has been published. "
+                               "Create LayerDiff Adapter creates an untrained one."),
             ],
             outputs=[
-                io.Model.Output(tooltip="The layered model; works with any sampler of the host."),
+                io.Model.Output(tooltip="The layered model. Works with any sampler."),
                 ENHANCER.Output(display_name="enhancer", tooltip="The prompt enhancer, for Encode Layer Prompts."),
             ],
         )

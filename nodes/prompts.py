@@ -19,7 +19,7 @@ EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
     """A prompt's tokens [1, T, dim] and the host's further options, by the host's own encoder."""
     if clip is None:
-        raise ValueError("The CLIP is empty: the checkpoint holds no text encoder. Load it with Load CLIP.")
+        raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
     tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
     return tokens, options
 
@@ -37,26 +37,26 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             node_id="LayerDiffEncodePrompts",
             display_name="Encode Layer Prompts",
             category="LayerDiff/prompts",
-            description="Encodes one prompt a layer, enriched by a global prompt that says what only the whole picture "
-            "knows: light, place and size of things, style.",
+            description="Encodes one prompt per layer, combined with a global prompt for the whole image: lighting, style, "
+            "and the position and size of the objects.",
             search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder of the layered model or of its SD 1.5 checkpoint."),
-                ENHANCER.Input("enhancer", tooltip="From Load Layered Model or Apply LayerDiff Adapter."),
+                io.Clip.Input("clip", tooltip="The CLIP of the layered model or of its SD 1.5 checkpoint."),
+                ENHANCER.Input("enhancer", tooltip="The prompt enhancer, from Load Layered Model or Apply LayerDiff Adapter."),
                 io.String.Input("global_prompt", multiline=True, default=EXAMPLE_GLOBAL,
-                                tooltip="The whole picture in words. Empty: layers know their own prompt only."),
+                                tooltip="Describes the whole image. If empty, each layer uses only its own prompt."),
                 io.String.Input("layer_prompts", multiline=True, default=EXAMPLE_LAYERS,
-                                tooltip="One layer a line, \"name: prompt\", the background first, the topmost last."),
+                                tooltip="One layer per line, \"name: prompt\". The background comes first, the top layer last."),
                 io.String.Input("negative_prompt", multiline=True, default="",
-                                tooltip="What no layer should show. The starter knows none: leave it empty there."),
+                                tooltip="What no layer should show. Leave it empty for the starter models."),
                 io.Float.Input("enhancer_strength", default=1.0, min=0.0, max=2.0, step=0.05,
-                               tooltip="How much the global prompt tells the layers. 0: plain layer prompts; 1: as trained."),
+                               tooltip="How strongly the global prompt affects the layers. 0 turns it off, 1 is as trained."),
             ],
             outputs=[
-                io.Conditioning.Output("positive", display_name="positive", tooltip="The prompts of all layers."),
-                io.Conditioning.Output("negative", display_name="negative", tooltip="The negative prompt."),
-                io.Int.Output("layers", display_name="layers", tooltip="How many layers there are, for Empty Layered Latent."),
-                io.String.Output("names", display_name="names", tooltip="The layers' names, one a line, for Decode Layers."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="The conditioning of all layers."),
+                io.Conditioning.Output("negative", display_name="negative", tooltip="The negative conditioning of all layers."),
+                io.Int.Output("layers", display_name="layers", tooltip="The number of layers, for Empty Layered Latent."),
+                io.String.Output("names", display_name="names", tooltip="The layer names, one per line, for Decode Layers."),
             ],
         )
 
@@ -64,15 +64,15 @@ class LayerDiffEncodePrompts(io.ComfyNode):
     def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
                 enhancer_strength: float) -> io.NodeOutput:
         if enhancer is None:
-            raise ValueError("The enhancer is empty: this is a Text2Layer model, which takes one prompt for the whole picture. "
-                             "Encode it with CLIP Text Encode, and use Encode Layer Prompts with a LayerDiff model.")
+            raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
+                             "image. Encode it with CLIP Text Encode. Encode Layer Prompts is for LayerDiff models.")
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
         tokens = torch.cat(same_length([part for part, _ in encoded]))
         if global_prompt.strip() and enhancer_strength > 0:
             overall, _ = encode(clip, global_prompt)
             if enhancer.dim != tokens.shape[-1]:
-                raise ValueError(f"The enhancer is for prompts of width {enhancer.dim}, and this CLIP gives "
+                raise ValueError(f"The enhancer needs prompts of width {enhancer.dim}, but this CLIP outputs "
                                  f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
             check_words(encoded[0][1].get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
             tokens = enriched(enhancer, tokens, overall, enhancer_strength)
@@ -86,22 +86,22 @@ class LayerDiffStackConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         sockets = io.Autogrow.TemplatePrefix(
-            input=io.Conditioning.Input("layer", tooltip="A layer's conditioning; the first is the background."),
+            input=io.Conditioning.Input("layer", tooltip="The conditioning of one layer. The first is the background."),
             prefix="layer", min=1, max=MAX_LAYERS)
         return io.Schema(
             node_id="LayerDiffStackConditioning",
             display_name="Stack Layer Conditioning",
             category="LayerDiff/prompts",
-            description="Makes one layered conditioning of one CONDITIONING a layer, which you made with any nodes of the "
-            "host: other encoders, averages, Apply ControlNet. The background comes first.",
+            description="Stacks one CONDITIONING per layer into a layered conditioning. Each can come from any node, for "
+            "example another text encoder, Conditioning Average or Apply ControlNet. The background comes first.",
             search_aliases=["batch conditioning", "combine layer prompts", "layer conditioning"],
             inputs=[
-                io.Autogrow.Input("conditionings", template=sockets, tooltip="One conditioning a layer, bottom first."),
+                io.Autogrow.Input("conditionings", template=sockets, tooltip="One conditioning per layer, bottom layer first."),
             ],
             outputs=[
-                io.Conditioning.Output(tooltip="The conditioning of all layers; options such as a ControlNet are taken "
+                io.Conditioning.Output(tooltip="The conditioning of all layers. Options such as a ControlNet are taken "
                                        "from the bottom layer."),
-                io.Int.Output("layers", display_name="layers", tooltip="How many layers there are."),
+                io.Int.Output("layers", display_name="layers", tooltip="The number of layers."),
             ],
         )
 
@@ -109,12 +109,13 @@ class LayerDiffStackConditioning(io.ComfyNode):
     def execute(cls, conditionings: dict[str, Any]) -> io.NodeOutput:
         stack = [conditioning for conditioning in conditionings.values() if conditioning is not None]
         if not stack:
-            raise ValueError("No conditioning is connected. Connect one a layer, the background first.")
+            raise ValueError("No conditioning is connected. Connect one per layer, the background first.")
         for number, conditioning in enumerate(stack):
             if len(conditioning) != 1 or conditioning[0][0].shape[0] != 1:
                 raise ValueError(f"Layer {number} has {len(conditioning)} conditionings for "
-                                 f"{conditioning[0][0].shape[0] if conditioning else 0} pictures, and one for one picture "
-                                 "was expected. Stack before you combine, and do not stack what is layered already.")
+                                 f"{conditioning[0][0].shape[0] if conditioning else 0} images, but one conditioning for one "
+                                 "image was expected. Stack conditionings before you combine them, and do not stack layered "
+                                 "conditionings.")
         tokens = torch.cat(same_length([conditioning[0][0] for conditioning in stack]))
         return io.NodeOutput([[tokens, {**stack[0][0][1], LAYERS_KEY: len(stack)}]], len(stack))
 

@@ -14,13 +14,14 @@ def guidance_inputs() -> list[Any]:
     """What steers Self-Mask Guidance, in both nodes."""
     return [
         io.Float.Input("smg_scale", default=0.5, min=0.0, max=5.0, step=0.05,
-                       tooltip="Strength of Self-Mask Guidance. 0 turns it off, 0.3 to 1 is usual; too much over-sharpens."),
+                       tooltip="Strength of Self-Mask Guidance. 0 turns it off. Typical values are 0.3 to 1; high values "
+                       "over-sharpen."),
         io.Float.Input("blur_sigma", default=1.0, min=0.1, max=10.0, step=0.1, advanced=True,
-                       tooltip="How far the picture inside a mask is blurred to steer away from, in latent pixels."),
+                       tooltip="Strength of the blur that the guidance steers away from, in latent pixels."),
         io.Float.Input("smg_start", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                       tooltip="Part of sampling at which it begins: 0 is the first step."),
+                       tooltip="When to start the guidance, as a fraction of the sampling steps. 0 is the first step."),
         io.Float.Input("smg_end", default=0.9, min=0.0, max=1.0, step=0.01, advanced=True,
-                       tooltip="Part of sampling at which it ends: 1 is the last step."),
+                       tooltip="When to stop the guidance, as a fraction of the sampling steps. 1 is the last step."),
     ]
 
 
@@ -31,15 +32,15 @@ class LayerDiffSelfMaskGuidance(io.ComfyNode):
             node_id="LayerDiffSelfMaskGuidance",
             display_name="Self-Mask Guidance",
             category="LayerDiff/sample",
-            description="Patches a layered model, of either family, so that any sampler steers by the masks that it predicts "
-            "itself: crisper objects and cleaner backgrounds behind them, for one more prediction a step.",
+            description="Patches a LayerDiff or Text2Layer model to guide sampling by the masks it predicts itself. Objects "
+            "get crisper and the background behind them cleaner, at the cost of one more model evaluation per step.",
             search_aliases=["SMG", "SAG layers", "guidance patch"],
             inputs=[
                 io.Model.Input("model", tooltip="A layered model."),
-                io.Vae.Input("vae", tooltip="The model's VAE, which shows what black and white masks are as latents."),
+                io.Vae.Input("vae", tooltip="The model's VAE, to encode a black and a white mask."),
                 *guidance_inputs(),
             ],
-            outputs=[io.Model.Output(tooltip="The model with the guidance on it.")],
+            outputs=[io.Model.Output(tooltip="The patched model.")],
         )
 
     @classmethod
@@ -55,29 +56,31 @@ class LayerDiffSMGKSampler(io.ComfyNode):
             node_id="LayerDiffSMGKSampler",
             display_name="SMG KSampler",
             category="LayerDiff/sample",
-            description="The host's KSampler with Self-Mask Guidance on the model: all layers of a scene are drawn together.",
-            search_aliases=["text to layers", "layered ksampler", "SMG", "sample layers"],
+            description="KSampler with Self-Mask Guidance. Samples all layers of a scene together.",
+            search_aliases=["text to layers", "layered ksampler", "SMG", "sample layers", "layer generation"],
             inputs=[
                 io.Model.Input("model", tooltip="A layered model."),
-                io.Conditioning.Input("positive", tooltip="The prompts of all layers."),
-                io.Conditioning.Input("negative", tooltip="What no layer should show."),
-                io.Latent.Input("latent_image", tooltip="An empty layered latent, or one to draw over."),
-                io.Vae.Input("vae", tooltip="The model's VAE, which shows what black and white masks are as latents."),
+                io.Conditioning.Input("positive", tooltip="The conditioning of all layers."),
+                io.Conditioning.Input("negative", tooltip="The negative conditioning: what no layer should show."),
+                io.Latent.Input("latent_image", tooltip="The layered latent to denoise."),
+                io.Vae.Input("vae", tooltip="The model's VAE, to encode a black and a white mask."),
                 io.Int.Input("seed", default=1, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="The noise. The same seed and settings give the same layers."),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Steps of denoising. 20 is enough for most."),
+                             tooltip="The random seed for the noise. The same seed and settings give the same layers."),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps. 20 is usually "
+                                                                    "enough."),
                 io.Float.Input("cfg", default=2.5, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance scale: how much the prompts count. 2 to 4 for the starter, 5 to 8 for SD 1.5."),
+                               tooltip="Guidance scale: how closely to follow the prompts. 2 to 4 for the starter model, 5 to 8 "
+                               "for SD 1.5."),
                 io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler_ancestral",
-                               tooltip="Any of the host's samplers. Those that add noise at each step (ancestral, sde) "
-                               "draw firmer shapes."),
+                               tooltip="The sampling algorithm. Samplers that add noise at each step (ancestral, sde) "
+                               "give better defined shapes."),
                 io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
-                               tooltip="How the noise falls from step to step."),
+                               tooltip="How the noise decreases from step to step."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                               tooltip="1 draws anew; less keeps the more of the latent that comes in."),
+                               tooltip="The amount of denoising. 1 ignores the input latent; lower values keep more of it."),
                 *guidance_inputs(),
             ],
-            outputs=[io.Latent.Output(tooltip="The layers, for Decode Layers.")],
+            outputs=[io.Latent.Output(tooltip="The denoised layered latent, for Decode Layers.")],
         )
 
     @classmethod

@@ -19,14 +19,14 @@ class LayerDiffPreviewLayers(io.ComfyNode):
             node_id="LayerDiffPreviewLayers",
             display_name="Preview Layers",
             category="LayerDiff/export",
-            description="Shows each layer on a checkerboard, bottom first, and the composite last. Nothing is saved.",
+            description="Previews each layer on a checkerboard, bottom layer first, followed by the composite. Saves nothing.",
             search_aliases=["show layers", "view layers", "layer preview"],
             is_output_node=True,
-            inputs=[LAYERS.Input("layers", tooltip="The layers to show, hidden ones too."), colour_space_input()],
+            inputs=[LAYERS.Input("layers", tooltip="The layers to preview, including hidden ones."), colour_space_input()],
             outputs=[
                 LAYERS.Output("same_layers", display_name="layers", tooltip="The layers, unchanged."),
                 io.Image.Output(
-                    "previews", tooltip="The pictures shown: each layer on a checkerboard, then the composite."
+                    "previews", tooltip="The preview images: each layer on a checkerboard, then the composite."
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -45,17 +45,17 @@ class LayerDiffSaveLayers(io.ComfyNode):
             node_id="LayerDiffSaveLayers",
             display_name="Save Layers",
             category="LayerDiff/export",
-            description="Saves each layer, hidden ones too, and the composite as PNG with transparency into the output "
-            "folder, with the workflow inside. Stacked in an image editor the files give the picture again.",
-            search_aliases=["export layers", "save transparent png", "save rgba", "write layers"],
+            description="Saves each layer, including hidden ones, and the composite as PNG files with transparency to the output "
+            "folder. The files contain the workflow. Stacked in an image editor, they give the composite again.",
+            search_aliases=["export layers", "save transparent png", "save rgba", "save alpha", "write layers"],
             is_output_node=True,
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers to save."),
                 io.String.Input(
                     "filename_prefix",
                     default="LayerDiff",
-                    tooltip="Start of the files' names, as in Save Image: may hold subfolders and %date:yyyy-MM-dd%, "
-                    "%width% and the like. A counter, the layer's number and its name follow.",
+                    tooltip="Prefix of the file names, as in Save Image. It may contain subfolders and placeholders such as "
+                    "%date:yyyy-MM-dd% or %width%. A counter, the layer's number and its name are added.",
                 ),
                 colour_space_input(),
             ],

@@ -18,19 +18,19 @@ class LayerDiffHealSeams(io.ComfyNode):
             node_id="LayerDiffHealSeams",
             display_name="Heal Seams",
             category="LayerDiff/composite",
-            description="Takes rims of foreign colour off layers whose mask reaches a few pixels beyond what they show, "
-            "so that no seam is seen where layers meet. A layer's own outline stays.",
+            description="Removes colour fringes from layers whose mask extends a few pixels beyond the object, so that no "
+            "seam is visible between layers. Outlines that belong to the object are kept.",
             search_aliases=["remove halo", "defringe", "remove fringe", "colour decontaminate", "clean edges", "seam"],
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers to heal."),
                 io.Int.Input("reach", default=3, min=1, max=32,
-                             tooltip="How deep a rim may be, in pixels of the layer's picture. 3 suits the starter's 128 "
-                             "pixels; larger pictures need more. Parts of a layer thinner than twice this stay."),
+                             tooltip="Maximum width of a fringe, in pixels of the layer. 3 suits the starter's 128 pixels; "
+                             "larger images need more. Parts thinner than twice this value are left unchanged."),
                 colour_space_input(),
             ],
             outputs=[
-                LAYERS.Output("healed", display_name="layers", tooltip="The layers with clean rims, otherwise as they were."),
-                io.Image.Output("image", tooltip="The composite of the healed layers. Black where no layer lies."),
+                LAYERS.Output("healed", display_name="layers", tooltip="The layers without fringes."),
+                io.Image.Output("image", tooltip="The composite of the healed layers. Areas not covered by any layer are black."),
             ],
         )
 

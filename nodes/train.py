@@ -16,15 +16,16 @@ class LayerDiffCreateAdapter(io.ComfyNode):
             node_id="LayerDiffCreateAdapter",
             display_name="Create LayerDiff Adapter",
             category="LayerDiff/train",
-            description="Writes a fresh adapter for an SD 1.5 checkpoint into models/layered_models: the start of training "
-            "one. Untrained, it changes nothing: pictures come out as the checkpoint draws them, masks empty.",
+            description="Creates an untrained adapter for an SD 1.5 checkpoint in models/layered_models, as a starting point for "
+            "training. Until it is trained, the checkpoint's images stay the same and all masks are empty.",
             search_aliases=["new adapter", "train layerdiff", "fresh adapter"],
             inputs=[
                 io.Model.Input("model", tooltip="An SD 1.5 model, from Load Checkpoint."),
-                io.String.Input("name", default="my_adapter", tooltip="File name of the adapter; an existing file stays."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the fresh weights."),
+                io.String.Input("name", default="my_adapter", tooltip="File name of the adapter. An existing file is not "
+                                                              "overwritten."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="The random seed for the initial weights."),
             ],
-            outputs=[io.String.Output("adapter_name", display_name="adapter_name", tooltip="The file's name.")],
+            outputs=[io.String.Output("adapter_name", display_name="adapter_name", tooltip="The file name of the adapter.")],
             is_output_node=True,
         )
 
@@ -32,7 +33,7 @@ class LayerDiffCreateAdapter(io.ComfyNode):
     def execute(cls, model: Any, name: str, seed: int) -> io.NodeOutput:
         path = folders.new_model_path(name)
         if path.exists():
-            raise ValueError(f"{path.name} exists already and is not overwritten. Choose another name.")
+            raise ValueError(f"{path.name} already exists and is not overwritten. Choose another name.")
         header, tensors = new_adapter(model, seed)
         checkpoint.write(path, header, tensors)
         return io.NodeOutput(path.name)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerdiff_core.data.objects import ObjectSet, build_objects, load_objects
+from layerdiff_core.data.objects import ObjectSet, load_objects
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Judge, load_judge
 from layerdiff_core.evaluation.renders import SEED, held_out_renderer, render
@@ -28,6 +28,7 @@ from . import inprocess, setup
 from .arguments import a_count
 from .bench import machine
 from .evaluate import JUDGE, LAYERS, RESULTS, Progress, Studio, all_figures, hold_gallery
+from .objects import objects_file
 from .significance import compare
 
 RESULT = RESULTS / "ablations.json"
@@ -165,9 +166,8 @@ def main(arguments: list[str]) -> int:
         parser.error(f"{options.result} was measured with {kept['settings']}, and this would be {settings}. Choose another "
                      "--result, or the same settings.")
     data, started = setup.DEV / "data", time.monotonic()
-    pictures = data / "objects.safetensors"
     judge = load_judge(options.judge, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    objects = objects_named(load_objects(pictures if pictures.exists() else build_objects(data)), judge.objects)
+    objects = objects_named(load_objects(objects_file(data)), judge.objects)
     renderer = held_out_renderer(objects, data, Studio(pack, model).canvas, judge.device)
     measure, runs = prepare(judge, objects, renderer, numbers, options.scenes), kept["runs"]
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds * options.scenes, options.scenes):

@@ -23,7 +23,7 @@ SIDE, TEXT, COLUMNS = 192, 64, 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("objects", type=Path, help="objects.safetensors, as built by layerdiff_core.data.objects")
+    parser.add_argument("objects", type=Path, help="objects.safetensors, as built by tools.objects")
     parser.add_argument("out", type=Path, help="the PNG to write")
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--layers", type=int, default=0, help="1 to 4, 0 for any")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerdiff_core.data.objects import ObjectSet, build_objects, load_objects
+from layerdiff_core.data.objects import ObjectSet, load_objects
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
 from layerdiff_core.evaluation.reconstruction import reconstruction_figures
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
@@ -24,6 +24,7 @@ from . import evaluate_text2layer, inprocess, setup
 from .arguments import a_count, a_number
 from .bench import machine
 from .evaluation_sheet import write_sheet
+from .objects import objects_file
 from .studio import BATCH, Progress, channels_first, defaults
 
 LAYERS = (2, 3, 4)
@@ -173,9 +174,8 @@ def main(arguments: list[str]) -> int:
     comfy.utils.set_progress_bar_enabled(False)
     pack = inprocess.load_pack()
     data = setup.DEV / "data"
-    pictures = data / "objects.safetensors"
     judge = load_judge(JUDGE, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    objects = objects_named(load_objects(pictures if pictures.exists() else build_objects(data)), judge.objects)
+    objects = objects_named(load_objects(objects_file(data)), judge.objects)
     try:
         if options.family == "text2layer":
             report, text, shown = evaluate_text2layer.evaluate(pack, options.model, judge, objects, data, options.scenes,

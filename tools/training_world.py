@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from tools import training_host
+from tools.objects import objects_file
 
 training_host.import_networks()
 
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
-from layerdiff_pack.layerdiff_core.data.objects import build_objects, load_objects  # noqa: E402
+from layerdiff_pack.layerdiff_core.data.objects import load_objects  # noqa: E402
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.layerdiff import LAYER_SHARES, Batch, Scenes, TextSide  # noqa: E402
@@ -29,8 +30,7 @@ class World:
         self.canvas = canvas
         self.device = torch.device(options.device)
         self.folder, self.data = Path(options.out), Path(options.data)
-        path = self.data / "objects.safetensors"
-        objects = load_objects(path if path.exists() else build_objects(self.data))
+        objects = load_objects(objects_file(self.data))
         self.objects = objects.first(options.objects, options.styles)
         bank_path = self.data / f"places_{canvas}_{options.place_variants}.safetensors"
         self.bank = place_bank(bank_path, options.place_variants, canvas, workers=torch.get_num_threads())

@@ -1,4 +1,4 @@
-// Dates and other nodes' values in the names of saved files (%date:yyyy-MM-dd%, %KSampler.seed%), as in the host's Save Image.
+// Dates and other nodes' values in the names of saved files (%date:yyyy-MM-dd%, %KSampler.seed%), as in ComfyUI's Save Image.
 
 import { app } from "../../scripts/app.js";
 

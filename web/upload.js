@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { ACCEPTED, droppedFiles, layeredPart } from "./layered_files.js";
 
 export const NODE = "LayerDiffImportLayers";
-const NOTHING = "No layered file among them. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
+const NOTHING = "No layered file found. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
 
 app.registerExtension({
   name: "LayerDiff.Upload",
@@ -51,7 +51,7 @@ async function upload(file, into) {
   body.append("image", file);
   body.append("subfolder", into);
   const answer = await app.api.fetchApi("/upload/image", { method: "POST", body });
-  if (!answer.ok) throw new Error(`${file.name} was not uploaded: ${answer.status} ${answer.statusText}`);
+  if (!answer.ok) throw new Error(`${file.name} could not be uploaded: ${answer.status} ${answer.statusText}`);
   const { name, subfolder } = await answer.json();
   return subfolder ? `${subfolder}/${name}` : name;
 }

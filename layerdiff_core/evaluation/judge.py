@@ -74,7 +74,7 @@ def load_judge(path: Path, device: torch.device) -> Judge:
                          "anew.")
     evaluator = Evaluator(len(objects), len(places))
     evaluator.load_state_dict(tensors)
-    return Judge(evaluator.float().eval().requires_grad_(False).to(device), objects, places)
+    return Judge(evaluator.float().train(False).requires_grad_(False).to(device), objects, places)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def write_animation(document: Document, path: Path, text: dict[str, str], linear
         frame.thumbnail((SIDE, SIDE))
         frames.append(frame)
     if not frames:
-        raise ValueError("Every layer is hidden: an animation would show nothing. Make a layer visible.")
+        raise ValueError("All layers are hidden, so the animation would be empty. Make at least one layer visible.")
     exif = Image.Exif()
     for offset, (key, value) in enumerate(text.items()):
         exif[EXIF_MODEL - offset] = f"{key}:{value}"

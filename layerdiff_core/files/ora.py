@@ -1,5 +1,6 @@
 """OpenRaster, which GIMP, Krita and MyPaint open: layers as PNG and their order as XML in one zip archive."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +21,9 @@ THUMBNAIL = 256
 
 OURS = "{urn:layerdiff}"
 """Namespace of our own attributes, which other programs pass over."""
+
+NOT_IN_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+"""A regular expression for the signs that XML cannot hold."""
 
 NEAREST = {
     "exclusion": "svg:difference", "linear-burn": "svg:color-burn", "vivid-light": "svg:hard-light",
@@ -122,15 +126,15 @@ def _mode(facts: dict[str, str]) -> str:
     name = composite_op.rpartition(":")[2].replace("_", "-").replace(" ", "-")
     mode = {"src-over": "normal", "plus": "linear-dodge"}.get(name, name)
     if mode not in MODES:
-        raise FileError(f"A layer has the composite-op {composite_op[:SHOWN]!r}, which is not known here. "
-                        "Set another blend mode in the program that made the file.")  # fmt: skip
+        raise FileError(f"A layer has the composite-op {composite_op[:SHOWN]!r}, which is not supported. Set another blend mode "
+                        "in the program that created the file.")  # fmt: skip
     return mode
 
 
 def _read_layer(archive: ZipFile, facts: dict[str, Any], number: int, limits: Limits) -> Layer:
     source = facts.pop("src")
     if source not in archive.namelist():
-        raise FileError(f"A layer wants {source[:SHOWN]!r}, which {limits.file} does not hold. Save it again.")
+        raise FileError(f"A layer refers to {source[:SHOWN]!r}, which is missing from {limits.file}. Save the file again.")
     with archive.open(source) as member:
         return Layer.of(*read_png(member, f"{source[:SHOWN]} in {limits.file}", limits), number, **facts)
 
@@ -141,8 +145,7 @@ def _member(number: int) -> str:
 
 def _xml_text(name: str) -> str:
     """The name without the signs that XML cannot hold."""
-    return "".join(sign if sign in "\t\n\r" or sign >= " " and not 0xD800 <= ord(sign) < 0xE000 and sign not in "\ufffe\uffff"
-                   else "\ufffd" for sign in name)  # fmt: skip
+    return re.sub(NOT_IN_XML, "\ufffd", name)
 
 
 def _thumbnail(rgba: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def read_png_folder(path: Path) -> Document:
     with reading(path.name), path.open("rb") as file:
         index = json.loads(read_text(file, path.name))
         if not isinstance(index, dict) or index.get("format") != FORMAT or index.get("version") != VERSION:
-            raise FileError(f"{path.name} is no list of layers: it must say format {FORMAT!r}, version {VERSION}.")
+            raise FileError(f"{path.name} is not a list of layers. Expected format {FORMAT!r}, version {VERSION}.")
         width, height = index["canvas"]
         limits.canvas(width, height)
         found = enumerate(index["layers"], 1)

@@ -153,8 +153,9 @@ def read_psd(path: Path) -> Document:
             psd = PSD.read(file)
         header = psd.header
         if header.color_mode not in COLOURS or header.depth not in (8, 16):
-            raise FileError(f"{path.name} is {header.color_mode.name}, {header.depth} bits a channel, and RGB or grey with 8 "
-                            "or 16 bits are read. Convert it in the program that made it.")  # fmt: skip
+            raise FileError(f"{path.name} is {header.color_mode.name}, {header.depth} bits per channel. Only RGB and grayscale "
+                            "with 8 or 16 bits per channel are supported. Convert it in the program that created "
+                            "it.")  # fmt: skip
         limits.canvas(header.width, header.height)
         exact = _read_exact(psd.image_resources.get_data(Resource.XMP_METADATA, b""), path.name)
         records, channels = _packed_layers(psd)

@@ -1,9 +1,9 @@
 """The layers inside a Photoshop file: their records and packed channels turned into pixels and what is said of them."""
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from zlib import decompressobj
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def read_layers(records: list[LayerRecord], channels: list[Any], header: FileHea
             for layer in layers[starts.pop() :]:
                 _put_into_group(layer, record, packed, header)
         else:
-            raise FileError(f"{limits.file} closes a group that it did not open. Save it again.")
+            raise FileError(f"{limits.file} closes a group that was never opened. Save it again.")
     return layers
 
 
@@ -88,7 +88,8 @@ def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> Found:
     """The one picture of a file without layers."""
     limits.layer(header.width, header.height)
     if header.width * header.height * header.channels > 4 * MAX_PIXELS:
-        raise FileError(f"{limits.file} has {header.channels} channels, too many for its size. Delete what is no colour.")
+        raise FileError(f"{limits.file} has {header.channels} channels, too many for its size. Delete the channels that are not "
+                        "colours.")
     plane = unpack(picture, header.width, header.height * header.channels, header)
     planes = plane.reshape(header.channels, header.height, header.width)
     image = _image(planes[number] for number in COLOURS[header.color_mode])
@@ -106,10 +107,10 @@ def unpack(packed: ChannelData | ImageData, width: int, height: int, header: Fil
     if packed.compression is Compression.RLE:
         lengths = np.frombuffer(data, (">u2", ">u4")[header.version - 1], height)
         if lengths.nbytes + lengths.sum(dtype=np.int64) > len(data):
-            raise FileError("Rows of a layer's pixels are cut off: the file is damaged. Save it again.")
+            raise FileError("The pixel data of a layer is incomplete: the file is damaged. Save it again.")
         data = decode_rle(data, width, height, header.depth, header.version)
     elif packed.compression is not Compression.RAW:
-        data = zlib.decompressobj().decompress(data, size)
+        data = decompressobj().decompress(data, size)
     samples = np.frombuffer(data, ">u2" if sample == 2 else np.uint8, width * height).reshape(height, width)
     if packed.compression is Compression.ZIP_WITH_PREDICTION:
         samples = np.cumsum(samples, axis=1, dtype=samples.dtype.newbyteorder("="))
@@ -166,7 +167,7 @@ def _mask(
         return None
     if mask.width * mask.height > MAX_PIXELS:
         raise FileError(f"The mask of the layer {record.name!r} is {mask.width} x {mask.height} pixels, which is too large. "
-                        "Crop it in the program that made the file.")  # fmt: skip
+                        "Crop it in the program that created the file.")  # fmt: skip
     values = np.zeros((0, 0), np.uint8)
     if mask.width and mask.height:
         values = unpack(packed[ChannelID.USER_LAYER_MASK], mask.width, mask.height, header)

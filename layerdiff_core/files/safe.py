@@ -53,11 +53,11 @@ def reading(what: str) -> Iterator[None]:
     except FileError:
         raise
     except FileNotFoundError as error:
-        raise FileError(f"{what} is missing. Choose a file that is there, or put it back.") from error
+        raise FileError(f"{what} is missing. Choose another file, or put it back.") from error
     except Image.DecompressionBombError as error:
-        raise FileError(f"{what} is too large a picture. Scale it down.") from error
+        raise FileError(f"{what} is too large. Scale it down.") from error
     except Exception as error:
-        raise FileError(f"{what} cannot be read: it is damaged, not wholly copied, or of another kind than its name says "
+        raise FileError(f"{what} cannot be read. It is damaged, incomplete, or not of the type its name suggests "
                         f"({type(error).__name__}: {str(error)[:SHOWN]!r}). Save or export it again.") from error  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class Limits:
         self.layers += 1
         self._sides(f"layer {self.layers}", width, height)
         if self.layers > MAX_LAYERS:
-            raise FileError(f"{self.file} has more than {MAX_LAYERS} layers. Merge some in the program that made it.")
+            raise FileError(f"{self.file} has more than {MAX_LAYERS} layers. Merge some of them in the program that created it.")
         self.pixels += width * height
         self._pixels("its layers", self.pixels)
 
@@ -89,8 +89,8 @@ class Limits:
 
     def _pixels(self, what: str, pixels: int) -> None:
         if pixels > MAX_PIXELS:
-            raise FileError(f"{self.file} is too large: {what} would take {pixels / 1e6:.0f} million pixels, and at most "
-                            f"{MAX_PIXELS / 1e6:.0f} million are read. Scale it down, or crop or merge layers.")  # fmt: skip
+            raise FileError(f"{self.file} is too large: {what} would need {pixels / 1e6:.0f} million pixels, and at most "
+                            f"{MAX_PIXELS / 1e6:.0f} million are supported. Scale it down, or crop or merge layers.")  # fmt: skip
 
 
 def check_archive(archive: ZipFile, file: str) -> None:
@@ -100,26 +100,26 @@ def check_archive(archive: ZipFile, file: str) -> None:
     """
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise FileError(f"{file} holds {len(members)} members; at most {MAX_MEMBERS} are read. It is no layered picture.")
+        raise FileError(f"{file} contains {len(members)} files; at most {MAX_MEMBERS} are supported. It is not a layered image.")
     names = [member.filename for member in members]
     for name in names:
         # A slash in front, as the library pyora writes it, does no harm: nothing is ever unpacked to a disk.
         if not name or ".." in PurePosixPath(name).parts or set(name) & set("\\:"):
-            raise FileError(f"{file} holds a member named {name[:SHOWN]!r}, which leads out of the archive. Do not trust this "
-                            "file: get it from elsewhere.")  # fmt: skip
+            raise FileError(f"{file} contains a file named {name[:SHOWN]!r}, which points outside the archive. Do not trust "
+                            "this file.")  # fmt: skip
     if len(set(names)) < len(names):
-        raise FileError(f"{file} holds two members of the same name, so it is not clear which counts. Save it again.")
+        raise FileError(f"{file} contains two files of the same name. Save it again.")
     if any(member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for member in members):
-        raise FileError(f"{file} is encrypted or packed in a way that layered pictures do not use. Save it again.")
+        raise FileError(f"{file} is encrypted or uses an unsupported compression. Save it again.")
     if sum(member.file_size for member in members) > MAX_UNPACKED:
-        raise FileError(f"{file} would unpack to more than {MAX_UNPACKED >> 20} MB. Scale the picture down, or merge layers.")
+        raise FileError(f"{file} would unpack to more than {MAX_UNPACKED >> 20} MB. Scale the image down, or merge layers.")
 
 
 def read_text(source: IO[bytes], what: str) -> bytes:
     """All of a text member or file that describes layers. FileError if it is longer than 2 MB."""
     data = source.read(MAX_TEXT + 1)
     if len(data) > MAX_TEXT:
-        raise FileError(f"{what} is longer than {MAX_TEXT >> 20} MB. It is no description of layers.")
+        raise FileError(f"{what} is longer than {MAX_TEXT >> 20} MB. It is not a description of layers.")
     return data
 
 
@@ -170,11 +170,11 @@ def _parser(data: bytes, what: str, most: int) -> expat.XMLParserType:
     the signs with which elements and attributes begin: there may be a few more of them, and nothing has to be parsed.
     """
     if data.count(b"<") + len(re.findall(rb"=[\s\0]*[\"']", data)) > 2 * most:
-        raise FileError(f"{what} describes more than {most} elements and attributes, more than a layered picture needs. Save "
-                        "it again, or without its history.")
+        raise FileError(f"{what} has more than {most} elements and attributes, more than a layered image needs. Save it again, "
+                        "or without its history.")
 
     def refuse(*_: object) -> None:
-        raise FileError(f"{what} has a document type declaration, which layered pictures do not need. Save it again.")
+        raise FileError(f"{what} has a document type declaration, which is not allowed. Save it again.")
 
     parser = expat.ParserCreate(namespace_separator="}")
     parser.StartDoctypeDeclHandler = refuse
@@ -189,7 +189,7 @@ def file_beside(folder: Path, name: str) -> Path:
     """The file of that name in the folder. FileError for a name that is not a plain one or a link that leads out."""
     path = folder / name
     if set(name) & set('/\\:\0') or name in ("", ".", "..") or path.resolve().parent != folder.resolve():
-        raise FileError(f"The file name {name[:SHOWN]!r} leads out of its folder. Only plain names of files beside it are read.")
+        raise FileError(f"The file name {name[:SHOWN]!r} is not allowed: only files in the same folder are read.")
     return path
 
 

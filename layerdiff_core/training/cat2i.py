@@ -175,7 +175,7 @@ def settle_norms(model: CompositionAutoencoder, batches: list[Layers]) -> None:
     for layers in batches:
         model.decode(model.encode(stacked(layers)))
     for norm in norms(model):
-        norm.eval()
+        norm.train(False)
 
 
 @torch.no_grad()

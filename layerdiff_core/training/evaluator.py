@@ -76,7 +76,7 @@ def heldout_figures(evaluator: Evaluator, renderer: Renderer, drawings: Drawings
     and in the layer's picture alone. miscuts_found, miscuts_true: what the judge says of bad cuts, as IOU of the cut and the
     outline that it finds, and what it should say.
     """
-    evaluator.eval()
+    evaluator.train(False)
     totals: Counter[str] = Counter()
     for _ in range(batches):
         picture, coverage, thing = drawings.pick(count)

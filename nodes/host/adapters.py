@@ -66,14 +66,14 @@ def check_base(base: Any) -> None:
              f"{type(model).__name__} of {type(config).__name__}")
     if type(model) is not comfy.model_base.BaseModel or not isinstance(config, comfy.supported_models.SD15) \
             or isinstance(model.latent_format, StackedLatent) or config.unet_config["in_channels"] != 4:
-        raise ValueError(f"An adapter goes on an ordinary SD 1.5 MODEL, no inpainting model and no other family, and this one is "
-                         f"{found}. Load an SD 1.5 checkpoint.")
+        raise ValueError(f"An adapter requires an ordinary SD 1.5 MODEL, not an inpainting model or another architecture. This "
+                         f"one is {found}. Load an SD 1.5 checkpoint.")
     swapped = [name for name in base.object_patches if name == "diffusion_model" or name.startswith(UNET)]
     if swapped:
-        raise ValueError(f"A node before this one exchanged parts of the MODEL's UNet ({', '.join(swapped[:3])}), which the "
-                         "adapter has to build upon. Put that node after Apply LayerDiff Adapter.")
+        raise ValueError(f"A node before this one replaced parts of the MODEL's UNet ({', '.join(swapped[:3])}), which the "
+                         "adapter needs. Move that node after Apply LayerDiff Adapter.")
     if base.get_additional_models_with_key("multigpu"):
-        raise ValueError("The MODEL was already spread over several GPUs, without the adapter. Put MultiGPU CFG Split after "
+        raise ValueError("The MODEL was already distributed to several GPUs without the adapter. Move MultiGPU CFG Split after "
                          "Apply LayerDiff Adapter.")
 
 
@@ -146,8 +146,8 @@ def add_low_rank(patcher: Any, name: str, tensors: dict[str, Tensor]) -> None:
     strange = [key for key in tensors
                if key.rpartition(".lora_")[0] not in keys and key.removesuffix(".alpha") not in keys]
     if strange:
-        raise ValueError(f"{name} changes weights that this MODEL does not have: {', '.join(strange[:5])}. The file "
-                         "is damaged or was made for another model: use another one.")
+        raise ValueError(f"{name} changes weights that this MODEL does not have: {', '.join(strange[:5])}. The file is damaged "
+                         "or was made for another model. Use another file.")
     patcher.add_patches(comfy.lora.load_lora(tensors, keys))
 
 

@@ -57,8 +57,8 @@ class LayerCodec:
         """
         samples = samples_of(latent)
         if STACKED_KEY in latent:
-            raise ValueError("This latent is of a Text2Layer model, with all layers of a scene in one latent, and the VAE is "
-                             "not. Connect the VAE of the model that sampled.")
+            raise ValueError("This latent is from a Text2Layer model, but the VAE is not. Connect the VAE of the model that was "
+                             "sampled.")
         check_samples(samples, 2 * self.vae.latent_channels)
         layers = said_layers(latent, LAYERS_KEY) or named or len(samples)
         check_whole_scenes(len(samples), layers, latent.get(INDEX_KEY))
@@ -101,24 +101,24 @@ class StackCodec(LayerCodec):
 
     def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
         check_count(layers, scenes)
-        self.check_layers(layers, "were asked for")
+        self.check_layers(layers, "were requested")
         return {"samples": torch.zeros(scenes, self.vae.latent_channels, *self.sides(height, width)),
                 STACKED_KEY: layers, SIZE_KEY: (height, width)}
 
     def encode(self, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
-        self.check_layers(len(pictures), "came in")
+        self.check_layers(len(pictures), "were connected")
         samples = self.vae.encode(self.stack(pictures, coverage).stack().movedim(1, -1))
         return {"samples": samples, STACKED_KEY: len(pictures), SIZE_KEY: tuple(coverage.shape[1:])}
 
     def decode(self, latent: dict[str, Any], named: int = 0) -> Decoded:
         if LAYERS_KEY in latent:
-            raise ValueError("This latent is of a LayerDiff model, with one latent for each layer, and the VAE is of a "
-                             "Text2Layer model. Connect the VAE of the model that sampled.")
+            raise ValueError("This latent is from a LayerDiff model, but the VAE is from a Text2Layer model. Connect the VAE of "
+                             "the model that was sampled.")
         samples = samples_of(latent)
         check_samples(samples, self.vae.latent_channels)
         if (said := said_layers(latent, STACKED_KEY)) not in (None, self.foregrounds + 1):
-            raise ValueError(f"This latent holds {said} layers, and the VAE is of a Text2Layer model that draws "
-                             f"{self.foregrounds + 1}. Connect the VAE of the model that sampled.")
+            raise ValueError(f"This latent holds {said} layers, but the VAE is from a Text2Layer model with "
+                             f"{self.foregrounds + 1}. Connect the VAE of the model that was sampled.")
         layers, _ = unstack(self.heads(samples))
         pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1)
         masks = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
@@ -151,17 +151,17 @@ class StackCodec(LayerCodec):
         """ValueError unless there are as many layers as the model draws; `what` happened with them."""
         wanted = self.foregrounds + 1
         if layers != wanted:
-            raise ValueError(f"{layers} layers {what}, and this Text2Layer model draws {wanted}, no more and no fewer: the "
-                             f"background and {wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
+            raise ValueError(f"{layers} layers {what}, but this Text2Layer model always has {wanted}: the background and "
+                             f"{wanted - 1} in front of it. Use {wanted} layers, or a LayerDiff model.")
 
 
 def codec_for(vae: Any) -> LayerCodec:
     """The codec of a VAE's family. ValueError for a VAE that no layers go through."""
     network = getattr(vae, "first_stage_model", None)
     if network is None:
-        raise ValueError("The VAE is empty: the checkpoint holds none. Load one with Load VAE.")
+        raise ValueError("The VAE is empty because the checkpoint does not contain one. Load one with Load VAE.")
     if getattr(vae, "latent_dim", 2) != 2:
-        raise ValueError("This VAE is one for video or sound. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
+        raise ValueError("This VAE is for video or audio. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
     return StackCodec(vae) if isinstance(network, ComposedAutoencoder) else LayerCodec(vae)
 
 
@@ -171,9 +171,8 @@ def layers_in(latent: dict[str, Any]) -> int:
     ValueError for a Text2Layer LATENT, whose layers cannot be told apart, and for a LATENT that was cut into new batches.
     """
     if STACKED_KEY in latent:
-        raise ValueError("This latent is of a Text2Layer model: all layers of a scene are mixed in one latent, so none of "
-                         "them can be freed alone. Put Keep Layers on the MODEL, which keeps given layers while it draws the "
-                         "others, or use a LayerDiff model.")
+        raise ValueError("This latent is from a Text2Layer model, which stores all layers of a scene in one latent, so single "
+                         "layers cannot be freed. Use Keep Layers on the MODEL instead, or a LayerDiff model.")
     count = len(samples_of(latent))
     if LAYERS_KEY not in latent and INDEX_KEY in latent:
         raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Put this "
@@ -189,8 +188,8 @@ def samples_of(latent: dict[str, Any]) -> Tensor:
     if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.is_nested or samples.is_meta \
             or samples.ndim == 0:
         kind = f"a tensor of {samples.dtype}" if isinstance(samples, Tensor) else type(samples).__name__
-        raise ValueError(f"The LATENT holds {kind}, and a batch of latents of pictures was expected. Connect the output of a "
-                         "sampler that ran on a layered model.")
+        raise ValueError(f"The LATENT holds {kind}, but a batch of image latents was expected. Connect the output of a sampler "
+                         "with a layered model.")
     return samples
 
 
@@ -198,8 +197,8 @@ def said_layers(latent: dict[str, Any], key: str) -> int | None:
     """How many layers a LATENT says that its scenes have, under one of the families' keys; None where it says nothing."""
     layers = latent.get(key)
     if layers is not None and (type(layers) is not int or not 1 <= layers <= MAX_LAYERS):
-        raise ValueError(f"The LATENT says that its scenes have {str(layers)[:60]!r} layers, and a whole number from 1 to "
-                         f"{MAX_LAYERS} was expected. Make it with Empty Layered Latent or Encode Layers.")
+        raise ValueError(f"The LATENT has {str(layers)[:60]!r} as the number of layers per scene, but a whole number from 1 to "
+                         f"{MAX_LAYERS} was expected. Create it with Empty Layered Latent or Encode Layers.")
     return layers
 
 
@@ -213,8 +212,8 @@ def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
 def check_samples(samples: Tensor, channels: int) -> None:
     """ValueError for the tensor of a LATENT that is not layered, of another model, or broken."""
     if samples.ndim != 4 or samples.shape[1] != channels:
-        raise ValueError(f"This latent has the shape {list(samples.shape)}, and a layered one for this VAE has {channels} "
-                         "channels. Connect the output of a sampler that ran on a layered model.")
+        raise ValueError(f"This latent has the shape {list(samples.shape)}, but a layered latent for this VAE has {channels} "
+                         "channels. Connect the output of a sampler with a layered model.")
     if not torch.isfinite(samples).all():
-        raise ValueError("The latent holds values that are no numbers (NaN): sampling went wrong. Lower the guidance "
-                         "scales, or start ComfyUI with --force-fp32 if it happens again.")
+        raise ValueError("The latent contains NaN values, so sampling failed. Lower the guidance scale. If it happens again, "
+                         "start ComfyUI with --force-fp32.")

@@ -19,13 +19,14 @@ def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
     """The latents of a black and of a white mask, as the model sees them: two vectors [C]."""
     single = layered(model).latent_format.single
     if isinstance(codec_for(vae), StackCodec):
-        raise ValueError("The VAE is of a Text2Layer model, and the MODEL is a LayerDiff one. Connect the VAE of the same model.")
+        raise ValueError("The VAE is from a Text2Layer model, but the MODEL is a LayerDiff model. Connect the VAE of the same "
+                         "model.")
     side = 8 * vae.spacial_compression_encode()
     ends = []
     for grey in (0.0, 1.0):
         latent = vae.encode(torch.full((1, side, side, 3), grey))
         if latent.shape[1] != single.latent_channels:
-            raise ValueError(f"The VAE has {latent.shape[1]} latent channels, and the model needs {single.latent_channels}. "
+            raise ValueError(f"The VAE has {latent.shape[1]} latent channels, but the model needs {single.latent_channels}. "
                              "Connect the VAE of the same checkpoint.")
         ends.append(single.process_in(latent.float())[0].mean((1, 2)))
     return ends[0], ends[1]
@@ -104,8 +105,9 @@ def keep_layers(model: Any, codec: StackCodec, known: Layers, keep: str, start: 
         x0 = args["denoised"]
         drawn = tuple(side * codec.ratio for side in x0.shape[-2:])
         if drawn != tuple(size):
-            raise ValueError(f"The layers to keep fill {size[1]} x {size[0]} pixels, rounded up as the model needs it, and the "
-                             f"latent is for {drawn[1]} x {drawn[0]}. Give Empty Layered Latent the size of their canvas.")
+            raise ValueError(f"The layers to keep are {size[1]} x {size[0]} pixels (rounded up to what the model needs), but "
+                             f"the latent is for {drawn[1]} x {drawn[0]}. Set Empty Layered Latent to the size of the layers' "
+                             "canvas.")
         if not steers(args["sigma"]):
             return x0
         z = latent.process_out(x0.float()).to(vae.device)
@@ -134,10 +136,10 @@ def stacked(model: Any, vae: Any) -> StackCodec:
     """The codec of a Text2Layer VAE, beside its MODEL. ValueError for another MODEL, and for a VAE of another model."""
     latent, codec = latent_of(model), codec_for(vae)
     if latent is None:
-        raise ValueError("This MODEL is not of the Text2Layer family. Load one with Load Layered Model; with a LayerDiff model "
-                         "use Free Layers to keep some of them.")
+        raise ValueError("This MODEL is not a Text2Layer model. Load one with Load Layered Model. For a LayerDiff model, use "
+                         "Free Layers instead.")
     wanted = (latent.foregrounds, latent.latent_channels)
     if not isinstance(codec, StackCodec) or (codec.foregrounds, vae.latent_channels) != wanted:
-        raise ValueError(f"The VAE does not belong to this Text2Layer MODEL, which needs one of {latent.latent_channels} "
-                         f"channels for {latent.foregrounds} in front of a background. Connect the VAE of the same model.")
+        raise ValueError(f"The VAE does not belong to this Text2Layer MODEL, which needs a VAE with {latent.latent_channels} "
+                         f"channels and {latent.foregrounds} foregrounds. Connect the VAE of the same model.")
     return codec

@@ -88,7 +88,7 @@ def damage_explained(name: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError, TypeError, AssertionError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"{name}: no model can be built as its architecture says ({type(error).__name__}: {error}). "
+        raise ValueError(f"{name}: no model can be built from its architecture ({type(error).__name__}: {error}). "
                          "The file is damaged, or needs a newer version of this pack.") from error
 
 
@@ -123,8 +123,8 @@ def foregrounds(name: str, architecture: dict) -> int:
     """How many foregrounds a Text2Layer file draws. ValueError for what no LAYERS document holds."""
     count = architecture["foregrounds"]
     if not 1 <= count < MAX_LAYERS:
-        raise ValueError(f"{name} says that it draws {count} foregrounds; 1 to {MAX_LAYERS - 1} are possible. The file is "
-                         "damaged: use another one.")
+        raise ValueError(f"{name} has {count} foregrounds; 1 to {MAX_LAYERS - 1} are possible. The file is damaged. Use another "
+                         "file.")
     return count
 
 
@@ -142,8 +142,8 @@ def build_clip(name: str, header: checkpoint.Header, parts: dict[str, dict[str, 
     config, token_ids = dict(architecture["text"]), tensors.pop(TOKEN_IDS, None)
     if token_ids is None or token_ids.ndim != 1 or token_ids.is_floating_point() \
             or not all(0 <= token < CLIP_VOCABULARY for token in token_ids.tolist()):
-        raise ValueError(f"{name} lacks text.{TOKEN_IDS} or holds there what are no tokens of CLIP's, so its words are "
-                         "unknown. The file is damaged: use another one.")
+        raise ValueError(f"{name} lacks text.{TOKEN_IDS} or does not hold CLIP tokens there. The file is damaged. Use another "
+                         "file.")
     networks.check_weights(f"{name}, text encoder", lambda: networks.text_model(architecture, len(token_ids) + 1), tensors)
     tensors[EMBEDDING] = checkpoint.full_embedding(tensors[EMBEDDING], token_ids, CLIP_VOCABULARY)
     target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, words.MarkedTextModel)

@@ -101,12 +101,12 @@ def layers_of(conds: dict[str, list[dict]], count: int) -> int:
     """
     counts = {cond[LAYERS_KEY] for group in conds.values() for cond in group if LAYERS_KEY in cond}
     if len(counts) > 1:
-        raise ValueError(f"Conditionings for {' and '.join(map(str, sorted(counts)))} layers meet in one sampling. Give "
-                         "all of them the same number of layers.")
+        raise ValueError(f"The sampler got conditionings for {' and '.join(map(str, sorted(counts)))} layers. All of them must "
+                         "have the same number of layers.")
     if not counts and count > 1:
-        raise ValueError(f"The prompts are plain ones, for a single layer, and the latent holds {count}, which would become "
-                         f"{count} unrelated pictures. Encode the prompts with Encode Layer Prompts, one a layer, or put "
-                         "Stack Layer Conditioning after CLIP Text Encode.")
+        raise ValueError(f"The prompts are for a single image, but the latent holds {count} layers, which would become {count} "
+                         "unrelated images. Encode the prompts with Encode Layer Prompts, one per layer, or add Stack Layer "
+                         "Conditioning after CLIP Text Encode.")
     return counts.pop() if counts else 1
 
 
@@ -127,17 +127,17 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
     model = guider.model_patcher.model
     layers = layers_of(guider.conds, noise.shape[0])
     if noise.shape[0] % layers:
-        raise ValueError(f"The prompts are for {layers} layers, and the latent holds {noise.shape[0]}, which is not a "
-                         "whole number of such scenes. Connect the same number of layers to Empty Layered Latent.")
+        raise ValueError(f"The prompts are for {layers} layers, but the latent holds {noise.shape[0]}, which is not a whole "
+                         "number of such scenes. Connect the same number of layers to Empty Layered Latent.")
     if noise.shape[1] != model.latent_format.latent_channels:
-        raise ValueError(f"The latent has {noise.shape[1]} channels, and this layered MODEL needs "
-                         f"{model.latent_format.latent_channels}: picture and mask of each layer. Connect Empty Layered "
+        raise ValueError(f"The latent has {noise.shape[1]} channels, but this layered MODEL needs "
+                         f"{model.latent_format.latent_channels}: image and mask of each layer. Connect Empty Layered "
                          "Latent or Encode Layers, with the VAE of the same model.")
     check_windows(guider.model_options, noise.shape[0], layers)
     if model.layers_trained == 0:
-        logging.warning("LayerDiff: this adapter is untrained; the layers will not know of each other and have no masks.")
+        logging.warning("LayerDiff: this adapter is untrained. The layers are independent of each other and have no masks.")
     elif layers > model.layers_trained:
-        logging.warning("LayerDiff: %d layers asked for, and the model was trained with up to %d. Going on.",
+        logging.warning("LayerDiff: sampling %d layers, but the model was trained with up to %d.",
                         layers, model.layers_trained)
     channels = model.latent_format.single.latent_channels
     width = model.model_config.unet_config["context_dim"]
@@ -147,8 +147,8 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
             cond[LAYERS_KEY] = layers
             tokens = cond.get("cross_attn")
             if tokens is not None and tokens.shape[-1] != width:
-                raise ValueError(f"The prompts were encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. "
-                                 "Encode them with the CLIP of the same model.")
+                raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode "
+                                 "them with the CLIP of the same model.")
             check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
             if "control" in cond:
                 control = cond["control"]
@@ -160,6 +160,6 @@ def check_windows(options: dict[str, Any], count: int, layers: int) -> None:
     handler = options.get("context_handler")
     # Handlers of other packs are no less welcome to leave scenes whole; the UNet notices where they do not.
     if isinstance(handler, comfy.context_windows.IndexListContextHandler) and handler.dim == 0 and handler.context_length < count:
-        raise ValueError(f"Context windows of {handler.context_length} would cut this batch of {count} apart, and the {layers} "
-                         "layers of a scene are drawn together. Take the context windows off the MODEL, or draw fewer scenes "
-                         "at once.")
+        raise ValueError(f"Context windows of {handler.context_length} would split this batch of {count}, but the {layers} "
+                         "layers of a scene must be sampled together. Remove the context windows from the MODEL, or sample "
+                         "fewer scenes at once.")

@@ -49,8 +49,8 @@ def reference(make: Callable[[], nn.Module], held: int) -> nn.Module:
         nonlocal count
         count += weight is not None
         if count > 2 * held + SPARE:
-            raise ValueError(f"The architecture asks for far more than the {held} weights that the file holds. The file is "
-                             "damaged or was made for another model: use another file or save it again.")
+            raise ValueError(f"The architecture needs far more than the {held} weights in the file. The file is damaged or was "
+                             "made for another model. Use another file, or save it again.")
 
     watch = nn.modules.module.register_module_parameter_registration_hook(count_weights)
     try:
@@ -132,9 +132,9 @@ class PatchAutoencoder(AutoencoderKL):
     def decode(self, z: Tensor) -> Tensor:
         channels = self.post_quant_conv.in_channels
         if z.shape[1] != channels:
-            hint = ("It holds picture and mask of a layer each: use Decode Layers." if z.shape[1] == 2 * channels else
+            hint = ("It holds the image and mask of each layer. Use Decode Layers." if z.shape[1] == 2 * channels else
                     "Connect a latent of the same model.")
-            raise ValueError(f"This VAE decodes latents of {channels} channels, and got one of {z.shape[1]}. {hint}")
+            raise ValueError(f"This VAE decodes latents with {channels} channels, but got one with {z.shape[1]}. {hint}")
         return self.refine(pixel_shuffle(super().decode(z), self.shuffle))
 
 

@@ -21,15 +21,15 @@ def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, s
     prefix = filename_prefix.replace("%batch_num%", "0")
     if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
         # The host would count no further than 1 here, and write each file over the one before.
-        raise ValueError(f"The filename_prefix {filename_prefix!r} names no file. Write the start of a name, such as LayerDiff, "
-                         "after the subfolders that you want.")
+        raise ValueError(f"The filename_prefix {filename_prefix!r} does not contain a file name. Add the start of a name, such "
+                         f"as LayerDiff, after the subfolders.")
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory(), *canvas
         )
     except (OSError, UnicodeEncodeError) as error:
-        why = system_words(error) if isinstance(error, OSError) else "It holds signs that no file name can have."
-        raise ValueError(f"No files can be saved under {filename_prefix!r}. {why}") from error
+        why = system_words(error) if isinstance(error, OSError) else "It contains characters that are not allowed in file names."
+        raise ValueError(f"Cannot save files with the filename_prefix {filename_prefix!r}. {why}") from error
     return Path(folder), f"{name}_{counter:05}", subfolder
 
 

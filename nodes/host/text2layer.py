@@ -23,15 +23,15 @@ class ComposedAutoencoder(CompositionAutoencoder):
     def encode(self, x: Tensor) -> Tensor:
         channels = 3 + 4 * self.foregrounds
         if x.shape[1] != channels:
-            raise ValueError(f"A Text2Layer VAE encodes layers ({channels} channels in all), and got a picture of "
-                             f"{x.shape[1]}. Use Encode Layers.")
+            raise ValueError(f"A Text2Layer VAE encodes layers ({channels} channels in total), but got an image with "
+                             f"{x.shape[1]} channels. Use Encode Layers.")
         return super().encode(x)
 
     def decode(self, z: Tensor, all_layers: bool = False) -> Tensor:
         channels = self.post_quant_conv.in_channels
         if z.shape[1] != channels:
-            raise ValueError(f"This Text2Layer VAE decodes latents of {channels} channels, and got one of {z.shape[1]}. Connect "
-                             "a latent of the same model.")
+            raise ValueError(f"This Text2Layer VAE decodes latents with {channels} channels, but got one with {z.shape[1]}. "
+                             "Connect a latent of the same model.")
         found = super().decode(z)
         return found if all_layers else found[:, -3:]
 
@@ -47,18 +47,18 @@ def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> T
     model = executor.class_obj.model_patcher.model
     channels, width = model.latent_format.latent_channels, model.model_config.unet_config["context_dim"]
     if noise.shape[1] != channels:
-        raise ValueError(f"The latent has {noise.shape[1]} channels, and this Text2Layer MODEL needs {channels}. Connect Empty "
+        raise ValueError(f"The latent has {noise.shape[1]} channels, but this Text2Layer MODEL needs {channels}. Connect Empty "
                          "Layered Latent or Encode Layers, with the VAE of the same model.")
     for cond in (cond for group in executor.class_obj.conds.values() for cond in group):
         tokens = cond.get("cross_attn")
         if LAYERS_KEY in cond:
-            raise ValueError("These prompts are for single layers, as LayerDiff takes them, and a Text2Layer MODEL takes one "
-                             "prompt for the whole picture. Encode it with CLIP Text Encode.")
+            raise ValueError("These prompts are for single layers, as LayerDiff needs them. A Text2Layer MODEL takes one prompt "
+                             "for the whole image. Encode it with CLIP Text Encode.")
         if tokens is not None and tokens.shape[-1] != width:
-            raise ValueError(f"The prompt was encoded {tokens.shape[-1]} wide, and this MODEL reads {width}. Encode it with "
-                             "the CLIP of the same model.")
+            raise ValueError(f"The prompt was encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode it "
+                             "with the CLIP of the same model.")
         check_words(cond.get(ENCODER_KEY), getattr(model, "text_encoder", None), "this MODEL")
         if "control" in cond:
-            raise ValueError("A ControlNet steers one picture, and a Text2Layer latent holds all layers of a scene mixed. Use a "
-                             "LayerDiff MODEL with it.")
+            raise ValueError("ControlNet does not work with a Text2Layer MODEL, whose latent holds all layers of a scene. Use a "
+                             "LayerDiff MODEL instead.")
     return executor(noise, *args, **kwargs)

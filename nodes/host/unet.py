@@ -90,8 +90,8 @@ class LayerCollaborativeUNet(UNetModel):
         """
         if len(x) % layers:
             raise ValueError(f"{len(x)} latents reached the UNet at once, which is not a whole number of scenes of {layers} "
-                             "layers: something between the MODEL and the sampler cuts the batch apart, and the layers of a "
-                             "scene are drawn together. Take it off, or draw fewer scenes at once.")
+                             "layers. Something between the MODEL and the sampler splits the batch, but the layers of a scene "
+                             "must be sampled together. Remove it, or sample fewer scenes at once.")
         picture, mask = x.chunk(2, dim=1)
         added = self.mask_in(mask)
         if self.position is not None:

@@ -28,9 +28,8 @@ def is_too_old(version: str) -> bool:
 def too_old(version: str) -> str:
     """The sentence: which version there is, which is needed, why the one is the older, and what to do."""
     there, needed = next((a, b) for a, b in zip(_numbers(version), OLDEST) if a != b)
-    return (f"LayerDiff needs ComfyUI {'.'.join(map(str, OLDEST))} or later, and this is ComfyUI {version}, which is older "
-            f"(the numbers between the dots are whole numbers, and {there} comes before {needed}): update ComfyUI and start "
-            "it again.")
+    return (f"LayerDiff requires ComfyUI {'.'.join(map(str, OLDEST))} or later, but this is ComfyUI {version}, which is older "
+            f"({there} comes before {needed}). Update ComfyUI and restart it.")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

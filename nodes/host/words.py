@@ -41,5 +41,5 @@ class MarkedTextModel(comfy.sd1_clip.SD1ClipModel):
 def check_words(encoded_by: TextEncoder | None, wanted: TextEncoder | None, who: str) -> None:
     """ValueError where a prompt was encoded by another text encoder than the one that `who` learnt with; None: not known."""
     if encoded_by and wanted and encoded_by.weights != wanted.weights:
-        raise ValueError(f"The prompts were encoded with the CLIP of {encoded_by.file}, and {who} is of {wanted.file}, which "
-                         "learnt with another one and would draw something else. Connect the CLIP of the same model.")
+        raise ValueError(f"The prompts were encoded with the CLIP of {encoded_by.file}, but {who} is from {wanted.file}, which "
+                         "was trained with another CLIP. Connect the CLIP of the same model.")

@@ -145,5 +145,5 @@ class PanelPage:
 
     def reset(self) -> None:
         if self.page.evaluate(TEXT, DECODE):
-            self.button("Reset the layers to how they came").click()
+            self.button("Reset all layer edits").click()
         assert self.edits() == {}

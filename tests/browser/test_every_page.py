@@ -186,6 +186,65 @@ def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server
     assert np.array_equal(panel.shown(), shown)
 
 
+# The service behind the page's node search: names of what a word finds, best first.
+SEARCH = """words => document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s.get("nodeDef")
+    .nodeSearchService.searchNode(words, [], { limit: 64 }).map((found) => found.name)"""
+# The node, and among how many first: a name that holds or resembles the word comes before an alias.
+FOUND = {
+    "layer": ("SetLayer", 1), "text to layers": ("SMGKSampler", 1), "text2layer": ("LoadModel", 1),
+    "regenerate": ("FreeLayers", 1), "redraw": ("FreeLayers", 1), "regenerate layer": ("FreeLayers", 1),
+    "edit layer": ("FreeLayers", 3), "remove background layer": ("SetLayer", 1), "delete layer": ("SetLayer", 1),
+    "rotate layer": ("SetLayer", 1), "alpha": ("DecodeLayers", 9), "split layers": ("DecodeLayers", 1),
+    "merge layers": ("CompositeLayers", 1), "photoshop": ("ExportLayers", 1), "halo": ("HealSeams", 5),
+}  # fmt: skip
+
+
+def test_the_words_that_users_have_find_the_nodes(page: Page) -> None:
+    found = {words: page.evaluate(SEARCH, words) for words in FOUND}
+    places = {words: found[words].index(f"LayerDiff{node}") for words, (node, _) in FOUND.items()}
+    assert {words: place for words, place in places.items() if place >= FOUND[words][1]} == {}
+    assert len([name for name in found["layer"][:19] if name.startswith("LayerDiff")]) == 19
+
+
+# A node alone, where no bar of the page lies.
+LINK = """([type]) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    [app.canvas.ds.scale, app.canvas.ds.offset] = [1, [700 - node.pos[0], 300 - node.pos[1]]];
+    app.canvas.setDirty(true, true);
+}"""
+# Where on the screen its slot of this type is.
+SLOT = """([side, slot]) => {
+    const [node] = app.graph.nodes;
+    const [x, y] = side === "output" ? node.getOutputPos(node.findOutputSlotByType(slot))
+        : node.getInputPos(node.findInputSlotByType(slot));
+    return [x + app.canvas.ds.offset[0], y + app.canvas.ds.offset[1] + app.canvas.canvas.getBoundingClientRect().top];
+}"""
+SUGGESTED = {
+    ("LayerDiffDecodeLayers", "output", "LAYERS"): ["CompositeLayers", "SetLayer", "SaveLayers", "ExportLayers"],
+    ("LayerDiffSaveLayers", "input", "LAYERS"): ["DecodeLayers", "ImportLayers", "SetLayer", "CompositeLayers"],
+    ("LayerDiffEncodePrompts", "input", "LAYER_ENHANCER"): ["LoadModel", "ApplyAdapter"],
+}
+
+
+@pytest.mark.parametrize("slot", SUGGESTED, ids=lambda slot: f"{slot[2]} {slot[1]}")
+def test_the_menu_of_a_dropped_link_suggests_our_nodes_first(page: Page, slot: tuple[str, str, str]) -> None:
+    page.evaluate(LINK, slot)
+    page.wait_for_timeout(500)
+    x, y = page.evaluate(SLOT, slot[1:])
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + (300 if slot[1] == "output" else -300), y + 200, steps=10)
+    page.mouse.up()
+    entries = page.locator(".litecontextmenu .litemenu-entry")
+    entries.first.wait_for()
+    texts = entries.all_inner_texts()
+    page.keyboard.press("Escape")
+    page.mouse.click(600, 850)
+    assert texts[texts.index("Reroute") + 1:] == [f"LayerDiff{name}" for name in SUGGESTED[slot]]
+
+
 HELP = "LayerDiffSetLayer"
 # The node lies where no bar of the page does, so that it can be pressed.
 SHOW = """type => {

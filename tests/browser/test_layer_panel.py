@@ -119,7 +119,7 @@ def test_solo_shows_one_layer_on_both_sides(panel: PanelPage) -> None:
     full = shown[..., 3] == 255
     assert 0.05 < full.mean() < 0.8 and far(saved[full], shown[full][:, :3]) <= NEAR
     assert (shown[..., 3] == 0).any()
-    panel.button("Show all layers, not only bear").click()
+    panel.button("Show all layers").click()
     assert panel.edits() == {}
 
 
@@ -140,9 +140,9 @@ def test_undo_and_redo_of_the_panel_and_of_the_page(panel: PanelPage) -> None:
     panel.button("Hide tree").click()
     panel.button("Hide bear").click()
     both = panel.shown()
-    panel.button("Take the last change of the layers back").click()
+    panel.button("Undo layer edit").click()
     assert panel.edits()["layers"] == {"1": {"visible": False}}
-    panel.button("Do the change of the layers again").click()
+    panel.button("Redo layer edit").click()
     assert panel.edits()["layers"] == {"1": {"visible": False}, "2": {"visible": False}}
     panel.button("Show bear").focus()
     keyboard.press("Control+z")
@@ -158,7 +158,7 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     panel.button("Hide tree").click()
     panel.row("bear").locator(".pick").click()
     panel.panel.get_by_label("Blend mode").select_option("screen")
-    panel.panel.get_by_label("Pixels moved right").fill("-9")
+    panel.panel.get_by_label("Move right (pixels)").fill("-9")
     panel.page.keyboard.press("Enter")
     edits, shown = panel.edits(), panel.shown()
     workflow = panel.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")

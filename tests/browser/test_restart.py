@@ -28,7 +28,7 @@ def test_after_a_restart_the_panel_says_run_and_run_does_it(page: Page) -> None:
         window.reload()
         window.wait_for_function(READY, timeout=120_000)
         panel.load(workflow)
-        assert panel.panel.locator(".empty").inner_text() == "Run the workflow to see the layers here. The edits are kept."
+        assert panel.panel.locator(".empty").inner_text() == "Run the workflow to see the layers here. Your edits are kept."
         assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR
         assert np.array_equal(panel.shown(), shown)
     window.close()

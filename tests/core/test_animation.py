@@ -65,5 +65,5 @@ def test_transparency_is_kept_and_large_pictures_shrink(tmp_path: Path) -> None:
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     doc = smooth_document(8, 1)
     alter(doc, 0, visible=False)
-    with pytest.raises(ValueError, match="Every layer is hidden"):
+    with pytest.raises(ValueError, match="All layers are hidden"):
         write_animation(doc, tmp_path / "a.webp", {})

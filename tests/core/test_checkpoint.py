@@ -44,7 +44,7 @@ def facts(**changes: Any) -> dict[str, str]:
 @pytest.mark.parametrize("changes, words", [
     ({"format": None}, "not a layered model"),
     ({"format": "pt"}, "not a layered model"),
-    ({"version": "2"}, "format version 2, and this pack reads 1"),
+    ({"version": "2"}, "format version 2, but this pack reads version 1"),
     ({"version": None}, "format version None"),
     ({"architecture": None}, "incomplete or damaged.*architecture"),
     ({"architecture": "{"}, "incomplete or damaged"),
@@ -52,9 +52,9 @@ def facts(**changes: Any) -> dict[str, str]:
     ({"layers": "many"}, "incomplete or damaged.*many"),
     ({"family": "omni"}, "family 'omni'"),
     ({"kind": "half"}, "kind 'half'"),
-    ({"family": "text2layer", "kind": "adapter"}, "family 'text2layer' and kind 'adapter'; known are"),
-    ({"family": "text2layer"}, "text2layer model, and a layerdiff model was expected"),
-    ({"kind": "adapter"}, "kind 'adapter', and 'complete' was expected.*Apply LayerDiff Adapter"),
+    ({"family": "text2layer", "kind": "adapter"}, "family 'text2layer' and kind 'adapter'. Expected one of"),
+    ({"family": "text2layer"}, "text2layer model, but a layerdiff model was expected"),
+    ({"kind": "adapter"}, "kind 'adapter', but 'complete' was expected.*Apply LayerDiff Adapter"),
 ])
 def test_wrong_metadata(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     save_file({"unet.a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata=facts(**changes))
@@ -83,7 +83,7 @@ def test_a_part_that_does_not_belong(path: Path) -> None:
 
 
 def test_a_text2layer_file_has_no_enhancer(path: Path) -> None:
-    with pytest.raises(ValueError, match="'enhancer.gate', which does not belong into a text2layer file"):
+    with pytest.raises(ValueError, match="'enhancer.gate', which does not belong in a text2layer file"):
         read_tensors(path, replace(HEADER, family="text2layer"))
 
 
@@ -93,7 +93,7 @@ def test_every_problem_with_tensors_is_named() -> None:
     with pytest.raises(ValueError) as caught:
         check_tensors("model.safetensors, UNet", given, wanted)
     text = str(caught.value)
-    for words in ("model.safetensors, UNet", "missing: a", "not expected: e", "b [5] instead of [3]",
+    for words in ("model.safetensors, UNet", "missing: a", "unexpected: e", "b [5] instead of [3]",
                   "c (torch.int64)", "d (torch.float64)"):
         assert words in text
     check_tensors("fine", {"a": torch.zeros(2).half()}, {"a": torch.Size([2])})

@@ -121,7 +121,7 @@ def test_edits_of_other_layers_are_stale_and_applied_as_far_as_they_go() -> None
 
 @pytest.mark.parametrize("edits", [{"order": [0, 4]}, {"solo": 4}, {"layers": {"4": {}}}])
 def test_a_layer_that_is_not_there_is_an_error_unless_the_edits_are_stale(edits: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="name layer 4; the document has 4, 0 to 3"):
+    with pytest.raises(ValueError, match="refer to layer 4, but the layers are numbered 0 to 3"):
         edited(document(), **edits)
     assert edited(document(), made_for="stale", **edits)[1]
 
@@ -129,13 +129,13 @@ def test_a_layer_that_is_not_there_is_an_error_unless_the_edits_are_stale(edits:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("moved", "not JSON"),
-        ("[" * 100000, "not JSON"),
-        ("9" * 10000, "not JSON"),
+        ("moved", "not valid JSON"),
+        ("[" * 100000, "not valid JSON"),
+        ("9" * 10000, "not valid JSON"),
         ("[1]", "an object"),
         ("{}", '"version": 1'),
         ('{"version": 2}', '"version": 1'),
-        ('{"version": 1, "colour": 3}', "'colour' in the edits is not known"),
+        ('{"version": 1, "colour": 3}', "Unknown key 'colour' in the edits"),
         ('{"version": 1, "made_for": 3}', "made_for"),
         ('{"version": 1, "order": 3}', "order"),
         ('{"version": 1, "order": [1, 1]}', "order"),

@@ -19,9 +19,10 @@ def test_layer_numbers(text: str, wanted: list[int]) -> None:
 
 
 @pytest.mark.parametrize("text, words", [
-    ("", "No layer is named"), (" , ", "No layer is named"), ("x", "'x' is no layer number"), ("-1", "no layer number"),
-    ("1-", "no layer number"), ("1.5", "no layer number"), ("4", "no layer 4.*0 to 3"), ("2-9", "no layer 9"),
-    ("3-1", "3-1"), ("²", "no layer number"), ("0-9999999999", "no layer 9999999999"),
+    ("", "No layers are listed"), (" , ", "No layers are listed"), ("x", "'x' is not a layer number"),
+    ("-1", "not a layer number"),
+    ("1-", "not a layer number"), ("1.5", "not a layer number"), ("4", "no layer 4.*0 to 3"), ("2-9", "no layer 9"),
+    ("3-1", "3-1"), ("²", "not a layer number"), ("0-9999999999", "no layer 9999999999"),
 ])
 def test_layer_numbers_that_are_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -32,12 +33,12 @@ def test_free_mask() -> None:
     mask = free_mask([1], 3, 6, 2, 4)
     assert mask.shape == (6, 1, 2, 4)
     assert mask.amax((1, 2, 3)).tolist() == mask.amin((1, 2, 3)).tolist() == [0, 1, 0, 0, 1, 0]
-    with pytest.raises(ValueError, match="6 layers, not a whole number of scenes of 4"):
+    with pytest.raises(ValueError, match="6 layers, which is not a whole number of scenes of 4"):
         free_mask([1], 4, 6, 2, 4)
 
 
 @pytest.mark.parametrize("layers, scenes, words", [
-    (0, 1, "0 layers were asked for; 1 to 50"), (51, 1, "51 layers"), (-3, 1, "-3 layers"), (3, 0, "0 scenes"),
+    (0, 1, "0 layers were requested, but only 1 to 50"), (51, 1, "51 layers"), (-3, 1, "-3 layers"), (3, 0, "0 scenes"),
     (50, 64, "64 scenes of 50 layers"), (4, 65, "65 scenes of 4"),
 ])
 def test_counts_that_no_latent_has(layers: int, scenes: int, words: str) -> None:

@@ -103,12 +103,12 @@ def test_numbers_that_are_not_finite_are_refused_with_the_layers_name(bad):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": torch.zeros(1, 4, 4, 2)}, "\\[1, 4, 4, 2\\] for a picture"),
-        ({"image": torch.zeros(4, 4, 3)}, "\\[4, 4, 3\\] for a picture"),
-        ({"image": None}, "NoneType for a picture"),
-        ({"image": "cat.png"}, "str for a picture"),
-        ({"mask": torch.zeros(1, 4, 4, 1)}, "\\[1, 4, 4, 1\\] for a mask"),
-        ({"mask": torch.zeros(2, 4, 4)}, "\\[2, 4, 4\\] for a mask"),
+        ({"image": torch.zeros(1, 4, 4, 2)}, "\\[1, 4, 4, 2\\] of float32 for an image"),
+        ({"image": torch.zeros(4, 4, 3)}, "\\[4, 4, 3\\] of float32 for an image"),
+        ({"image": None}, "NoneType for an image"),
+        ({"image": "cat.png"}, "str for an image"),
+        ({"mask": torch.zeros(1, 4, 4, 1)}, "\\[1, 4, 4, 1\\] of float32 for a mask"),
+        ({"mask": torch.zeros(2, 4, 4)}, "\\[2, 4, 4\\] of float32 for a mask"),
         ({"mask": 3}, "int for a mask"),
         ({"opacity": 1.5}, "opacity 1.5.*between 0 and 1"),
         ({"opacity": -0.1}, "between 0 and 1"),

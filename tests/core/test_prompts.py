@@ -16,7 +16,7 @@ def test_names_and_prompts() -> None:
 
 @pytest.mark.parametrize("text, words", [
     ("", "no layer prompts"), (" \n\t\n", "no layer prompts"), ("background: a meadow\nfox:", "'fox:' has no prompt"),
-    (":", "':' has no prompt"), ("a fox\n" * 51, "51 layer prompts, and at most 50"),
+    (":", "':' has no prompt"), ("a fox\n" * 51, "51 layer prompts, but at most 50"),
 ])
 def test_what_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -33,5 +33,5 @@ def test_prompts_of_different_lengths_are_repeated() -> None:
 def test_prompts_of_different_encoders_or_none() -> None:
     with pytest.raises(ValueError, match="widths 4 and 8"):
         same_length([torch.rand(1, 77, 8), torch.rand(1, 77, 4)])
-    with pytest.raises(ValueError, match="no tokens"):
+    with pytest.raises(ValueError, match="conditioning of a layer is empty"):
         same_length([torch.rand(1, 77, 4), torch.rand(1, 0, 4)])

@@ -143,7 +143,7 @@ def test_groups_are_taken_apart(path: Path) -> None:
 
 
 def test_a_group_that_was_not_opened_is_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match="closes a group that it did not open"):
+    with pytest.raises(ValueError, match="closes a group that was never opened"):
         change(path, lambda info: add_record(info, 1, SectionDivider.OPEN_FOLDER))
 
 
@@ -249,5 +249,5 @@ def test_rows_that_are_cut_off_are_refused_not_black(path: Path) -> None:
         channel = info.channel_image_data[1][1]
         channel.data = channel.data[:-9]
 
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match="pixel data of a layer is incomplete"):
         change(path, edit)

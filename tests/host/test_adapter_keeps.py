@@ -166,11 +166,11 @@ def test_two_layered_models_of_one_base(base: Any, adapted: Any) -> None:
 def test_what_cannot_go_along_is_refused(base: Any, adapted: Any) -> None:
     swapped = base.clone()
     swapped.add_object_patch("diffusion_model.time_embed", torch.nn.Identity())
-    with pytest.raises(ValueError, match="diffusion_model.time_embed.*Put that node after Apply LayerDiff Adapter"):
+    with pytest.raises(ValueError, match="diffusion_model.time_embed.*Move that node after Apply LayerDiff Adapter"):
         adapted(swapped)
     spread = base.clone()
     spread.set_additional_models("multigpu", [base.deepclone_multigpu(torch.device("cpu"))])
-    with pytest.raises(ValueError, match="Put MultiGPU CFG Split after"):
+    with pytest.raises(ValueError, match="Move MultiGPU CFG Split after"):
         adapted(spread)
 
 

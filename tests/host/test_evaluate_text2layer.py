@@ -87,5 +87,5 @@ def test_the_sampler_is_ddim_with_eta_1(here: float, there: float) -> None:
 
 
 def test_a_model_of_the_other_family_is_named(pack: ModuleType, starter: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match="is not of the Text2Layer family"):
+    with pytest.raises(ValueError, match="is not a Text2Layer model"):
         StackedStudio(pack, STARTER)

@@ -138,7 +138,7 @@ def test_rebatch(layerdiff: SimpleNamespace) -> None:
     for torn in nodes_rebatch.LatentRebatch.execute([layerdiff.latent], [4]).args[0]:
         with pytest.raises(ValueError, match="whole"):
             decode(layerdiff, torn)
-    with pytest.raises(ValueError, match="Put this node before Rebatch Latents"):
+    with pytest.raises(ValueError, match="Move this node before Rebatch Latents"):
         layerdiff.pack.nodes.latents.LayerDiffFreeLayers.execute(first, "1")
 
 
@@ -182,7 +182,7 @@ def test_vae_decode(of: SimpleNamespace) -> None:
     if not of.is_layered:
         assert host.VAEDecode().decode(of.vae, of.latent)[0].shape == (2, 128, 128, 3)
         return
-    with pytest.raises(ValueError, match="picture and mask of a layer each: use Decode Layers"):
+    with pytest.raises(ValueError, match="image and mask of each layer. Use Decode Layers"):
         host.VAEDecode().decode(of.vae, of.latent)
 
 

@@ -119,7 +119,7 @@ def context_windows(model: Any, length: int) -> Any:
 
 
 def test_context_windows_that_would_tear_scenes_apart(layered: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match="Context windows of 4 would cut this batch of 6 apart"):
+    with pytest.raises(ValueError, match="Context windows of 4 would split this batch of 6"):
         draw(layered, context_windows(layered.model, 4))
     assert torch.equal(draw(layered, context_windows(layered.model, 6)), draw(layered, layered.model))
 
@@ -132,13 +132,13 @@ def test_a_node_that_splits_the_batch(layered: SimpleNamespace) -> None:
 
     split = layered.model.clone()
     split.set_model_unet_function_wrapper(halves)
-    with pytest.raises(ValueError, match="not a whole number of scenes of 3 layers: something between"):
+    with pytest.raises(ValueError, match="not a whole number of scenes of 3 layers. Something between"):
         draw(layered, split)
 
 
 def test_plain_prompts_for_several_layers(layered: SimpleNamespace) -> None:
     plain = host.CLIPTextEncode().encode(layered.clip, "a red fox")[0]
-    with pytest.raises(ValueError, match="plain ones.*the latent holds 6.*Encode Layer Prompts"):
+    with pytest.raises(ValueError, match="single image.*latent holds 6.*Encode Layer Prompts"):
         draw(SimpleNamespace(positive=plain, negative=plain, latent=layered.latent), layered.model)
 
 

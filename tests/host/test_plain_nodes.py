@@ -230,10 +230,10 @@ def test_a_freed_layer_in_every_scene(pack, starter, prompts) -> None:
 
 
 def test_layers_that_disagree(pack, starter, prompts) -> None:
-    with pytest.raises(ValueError, match="prompts are for 3 layers, and the latent holds 4"):
+    with pytest.raises(ValueError, match="prompts are for 3 layers, but the latent holds 4"):
         ksampler(starter.model, prompts, empty(pack, starter, layers=4))
     other = [[prompts.negative[0][0], {**prompts.negative[0][1], "layers": 2}]]
-    with pytest.raises(ValueError, match="Conditionings for 2 and 3 layers"):
+    with pytest.raises(ValueError, match="conditionings for 2 and 3 layers"):
         ksampler(starter.model, prompts, empty(pack, starter), negative=other)
 
 
@@ -358,7 +358,7 @@ class TestText:
         plain = torch.cat([cond[0][0] for cond in single])
         assert layers == 3 and torch.equal(positive[0][0], plain) and positive[0][1]["layers"] == 3
         ksampler(starter.model, prompts, empty(pack, starter), positive=positive)
-        with pytest.raises(ValueError, match="Layer 1 has 1 conditionings for 3 pictures"):
+        with pytest.raises(ValueError, match="Layer 1 has 1 conditionings for 3 images"):
             stack({"layer0": single[0], "layer1": positive})
         with pytest.raises(ValueError, match="No conditioning"):
             stack({})

@@ -59,5 +59,5 @@ def test_an_older_comfyui_says_it_in_one_line_of_its_log() -> None:
     assert ended.returncode == 0, ended.stderr
     assert "LOADED False" in ended.stdout and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if "LayerDiff" in line]
-    assert "needs ComfyUI 0.30.0 or later" in line and "0.3.75" in line and "3 comes before 30" in line
-    assert line.endswith("update ComfyUI and start it again.")
+    assert "requires ComfyUI 0.30.0 or later" in line and "0.3.75" in line and "3 comes before 30" in line
+    assert line.endswith("Update ComfyUI and restart it.")

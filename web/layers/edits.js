@@ -7,7 +7,7 @@ const NEUTRAL = { right: 0, down: 0, scale: 1, rotation: 0, locked: false };
 export function parse(text) {
   if (!text.trim()) return { version: 1, layers: {} };
   const edits = JSON.parse(text);
-  if (edits?.version !== 1) throw new Error("These edits are not of version 1.");
+  if (edits?.version !== 1) throw new Error("The edits must have version 1.");
   return { ...edits, layers: edits.layers ?? {} };
 }
 

@@ -15,7 +15,7 @@ export class LayerList {
   constructor(editor) {
     this.#editor = editor;
     this.element = make("ul", {
-      class: "list", "aria-label": "Layers, the top one first", onkeydown: (event) => this.#key(event),
+      class: "list", "aria-label": "Layers, top layer first", onkeydown: (event) => this.#key(event),
       onpointerdown: (event) => this.#down(event), onpointermove: (event) => this.#move(event),
       onpointerup: () => this.#up(true), onpointercancel: () => this.#up(false),
     });
@@ -51,7 +51,7 @@ export class LayerList {
     };
     const pick = make("button", {
       type: "button", class: "pick", "aria-pressed": selected, "data-focus": `pick ${index}`, onclick: () => editor.select(index),
-      title: `${name}. Up and down select, with alt they move the layer; space hides it.`,
+      title: `${name}. Up and Down select a layer, Alt+Up and Alt+Down move it, Space hides it.`,
     }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
     return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
       // A button, else browsers take a finger on it for one on the eye beside it.
@@ -59,7 +59,7 @@ export class LayerList {
       toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
         () => editor.set(index, { visible: !visible })),
       pick,
-      toggle("solo", "solo", `${solo ? "Show all layers, not only" : "Show only"} ${name}`, solo, () => editor.toggleSolo(index)),
+      toggle("solo", "solo", solo ? "Show all layers" : `Show only ${name}`, solo, () => editor.toggleSolo(index)),
       toggle("lock", locked ? "locked" : "free", `${locked ? "Unlock" : "Lock"} ${name}`, locked,
         () => editor.set(index, { locked: !locked })));
   }

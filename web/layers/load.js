@@ -15,7 +15,7 @@ export async function loadDocument(payload, viewUrl) {
 
 async function loadPicture(url) {
   const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`The server no longer has a picture of this layer (${answer.status}). Run the graph again.`);
+  if (!answer.ok) throw new Error(`The image of this layer is no longer on the server (${answer.status}). Run the workflow again.`);
   // The bytes as they are: no colour profile of the screen's.
   const bitmap = await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });

@@ -39,9 +39,9 @@ export class Panel {
     const title = make("button", { type: "button", class: "title", onclick: () => toggled(!this.open) },
       icon("chevron"), icon("layers"), "Layers");
     const badge = make("span", { class: "badge" });
-    const undo = iconButton("undo", "Take the last change of the layers back", () => editor.step(-1));
-    const redo = iconButton("redo", "Do the change of the layers again", () => editor.step(1));
-    const reset = iconButton("reset", "Reset the layers to how they came", () => editor.reset());
+    const undo = iconButton("undo", "Undo layer edit", () => editor.step(-1));
+    const redo = iconButton("redo", "Redo layer edit", () => editor.step(1));
+    const reset = iconButton("reset", "Reset all layer edits", () => editor.reset());
     const notice = make("div", { class: "notice", role: "status" }, "These edits were made for other layers.",
       make("button", { type: "button", class: "plain", onclick: () => editor.keep() }, "Keep"),
       make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Reset"));
@@ -128,6 +128,6 @@ export class Panel {
     inside.hidden = !this.open || !document || failure !== "";
     empty.hidden = !this.open || !inside.hidden;
     empty.classList.toggle("warning", failure !== "");
-    empty.textContent = failure || `Run the workflow to see the layers here.${text ? " The edits are kept." : ""}`;
+    empty.textContent = failure || `Run the workflow to see the layers here.${text ? " Your edits are kept." : ""}`;
   }
 }

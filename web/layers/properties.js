@@ -4,10 +4,10 @@ import { MODES } from "./composite.js";
 import { make } from "./dom.js";
 
 const NUMBERS = [
-  { field: "right", label: "Pixels moved right", sign: "X", of: 1, neutral: 0, step: 1 },
-  { field: "down", label: "Pixels moved down", sign: "Y", of: 1, neutral: 0, step: 1 },
-  { field: "scale", label: "Scale in percent", sign: "%", of: 100, neutral: 1, step: 1 },
-  { field: "rotation", label: "Degrees turned clockwise", sign: "°", of: 1, neutral: 0, step: 1 },
+  { field: "right", label: "Move right (pixels)", sign: "X", of: 1, neutral: 0, step: 1 },
+  { field: "down", label: "Move down (pixels)", sign: "Y", of: 1, neutral: 0, step: 1 },
+  { field: "scale", label: "Scale (percent)", sign: "%", of: 100, neutral: 1, step: 1 },
+  { field: "rotation", label: "Rotate clockwise (degrees)", sign: "°", of: 1, neutral: 0, step: 1 },
 ];
 
 export class Properties {

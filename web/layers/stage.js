@@ -5,8 +5,8 @@ import { draw, make } from "./dom.js";
 import { visibleLayers } from "./edits.js";
 import { centre, corners, covers, inBox, resized } from "./geometry.js";
 
-const HINT = "Picture. Arrow keys move the selected layer, with shift by 10 pixels. Plus and minus scale it, comma and full " +
-  "stop turn it, page up and page down move it in the stack, delete hides it.";
+const HINT = "Canvas. The arrow keys move the selected layer, with Shift by 10 pixels. Plus and Minus scale it, Comma and " +
+  "Period rotate it, Page Up and Page Down move it in the stack, Delete hides it.";
 const PADDING = 16;
 const ARM = 22;
 const COARSE_TURN = 15;

@@ -9,6 +9,7 @@ from ..layerdiff_core.layers import MAX_LAYERS, Document
 from ..layerdiff_core.placement import layer_pixels
 from .host.codecs import codec_for, layers_in
 from .host.types import LAYERS
+from .host.warnings import warnings_ui
 
 MAX_PIXELS = 4096 * 4096
 
@@ -22,11 +23,15 @@ class LayerDiffEmptyLatent(io.ComfyNode):
             category="LayerDiff/latents",
             description="Creates an empty latent for scenes of several layers, to be sampled at denoise 1.",
             search_aliases=["empty latent layers", "layered latent", "new layers"],
+            # So that the page has the warnings again when it was reloaded and the node need not run.
+            has_intermediate_output=True,
             inputs=[
                 io.Vae.Input("vae", tooltip="The model's VAE. It determines the channels and the size of the latent."),
-                io.Int.Input("width", default=128, min=16, max=4096, step=8,
-                             tooltip="Width in pixels. The starter models are trained at 128, SD 1.5 at 512."),
-                io.Int.Input("height", default=128, min=16, max=4096, step=8, tooltip="Height in pixels."),
+                io.Int.Input("width", default=0, min=0, max=4096, step=8,
+                             tooltip="Width in pixels. 0 uses the size that the model was trained at: 128 for the starter "
+                             "models, 512 for SD 1.5."),
+                io.Int.Input("height", default=0, min=0, max=4096, step=8,
+                             tooltip="Height in pixels. 0 uses the size that the model was trained at."),
                 io.Int.Input("layers", default=3, min=1, max=MAX_LAYERS,
                              tooltip="Number of layers per scene, including the background. Connect it to Encode Layer Prompts. "
                              "A Text2Layer model has a fixed number: 2 or 3 for the starter models."),
@@ -39,10 +44,13 @@ class LayerDiffEmptyLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: Any, width: int, height: int, layers: int, scenes: int) -> io.NodeOutput:
-        if min(width, height) < 1 or width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels is not a valid size for a layered latent: each side must be at least "
-                             "1, and the total at most 16 million. Generate a smaller image and upscale it afterwards.")
-        return io.NodeOutput(codec_for(vae).empty(width, height, layers, scenes))
+        if min(width, height) < 0 or width * height > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels is not a valid size for a layered latent: no side can be negative, and "
+                             "the total can be 16 million at most. Generate a smaller image and upscale it afterwards.")
+        codec = codec_for(vae)
+        width, height = codec.own_size(width, height)
+        latent = codec.empty(width, height, layers, scenes)
+        return io.NodeOutput(latent, ui=warnings_ui(codec.beyond_training(width, height, layers)))
 
 
 class LayerDiffEncodeLayers(io.ComfyNode):

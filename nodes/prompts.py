@@ -10,8 +10,10 @@ from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
 from .host.model import LAYERS_KEY
 from .host.types import ENHANCER
-from .host.words import ENCODER_KEY, check_words
+from .host.warnings import warnings_ui
+from .host.words import ENCODER_KEY, check_words, unknown_words
 
+SHOWN_WORDS = 8
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
@@ -39,6 +41,8 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             category="LayerDiff/prompts",
             description="Encodes one prompt per layer, combined with a global prompt for the whole image: lighting, style, "
             "and the position and size of the objects.",
+            # So that the page has the warnings again when it was reloaded and the node need not run.
+            has_intermediate_output=True,
             search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP of the layered model or of its SD 1.5 checkpoint."),
@@ -78,8 +82,18 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             tokens = enriched(enhancer, tokens, overall, enhancer_strength)
         negative_tokens, negative_options = encode(clip, negative_prompt)
         options = {**encoded[0][1], LAYERS_KEY: len(layers)}
+        unknown = dict.fromkeys(word for prompt in (global_prompt, *(prompt for _, prompt in layers), negative_prompt)
+                                for word in unknown_words(clip, prompt))
         return io.NodeOutput([[tokens, options]], [[negative_tokens, {**negative_options, LAYERS_KEY: len(layers)}]],
-                             len(layers), "\n".join(name for name, _ in layers))
+                             len(layers), "\n".join(name for name, _ in layers), ui=warnings_ui(_said_of(list(unknown))))
+
+
+def _said_of(unknown: list[str]) -> list[str]:
+    if not unknown:
+        return []
+    words = ", ".join(f'"{word}"' for word in unknown[:SHOWN_WORDS]) + (" and more" if len(unknown) > SHOWN_WORDS else "")
+    return [f"This model does not know {words}. It is small and draws only the objects and places that the pack's README lists; "
+            "for other words it draws something shapeless."]
 
 
 class LayerDiffStackConditioning(io.ComfyNode):

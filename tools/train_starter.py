@@ -160,7 +160,7 @@ def train_text(world: World, options: argparse.Namespace) -> None:
     held = copy.deepcopy(side).requires_grad_(False) if options.start else None
     teacher = teach.Teacher(side, starter.CONTEXT).to(world.device)
     run = Run(teacher, world.folder / "text.safetensors", options.minutes * 60, options.rate or 1e-3)
-    for batch in map(teach.shortened, world.scenes(options.batch, run.step, teach.SHARES)):
+    for batch in world.scenes(options.batch, run.step, teach.SHARES):
         if run.done:
             break
         with world.autocast():

@@ -4,8 +4,6 @@ Ours. The binding "this thing of mine" -> "on the left" is hard to learn through
 teacher, as CLIP is taught before a diffusion model sees it. The teacher, a linear head, is thrown away afterwards.
 """
 
-from dataclasses import replace
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +12,6 @@ from .layerdiff import UNTOLD, Batch, TextSide
 HOLD_WEIGHT = 10.0
 SHARES = {2: 0.1, 3: 0.45, 4: 0.45}
 """How often a scene to teach with has so many layers: with one object alone nothing is to be told apart."""
-PADDING = 4
 TRAITS = ("slot", "size", "light")
 
 
@@ -30,19 +27,6 @@ class Teacher(nn.Module):
         """Logits [B, K, traits, classes] from the mean of the enriched tokens, and the plain tokens [B, K, T, dim]."""
         enriched, plain = self.side.context(batch.rows, batch.global_rows)
         return self.head(enriched.mean(2)).float().unflatten(-1, (len(TRAITS), UNTOLD + 1)), plain
-
-
-def shortened(batch: Batch) -> Batch:
-    """The batch with its prompts cut behind the longest, but for a few of the end tokens that pad them all.
-
-    A text encoder that reads from left to right gives the tokens before the cut what it gave them; on a CPU it halves a step.
-    """
-    end = int(batch.rows[0, 0, -1])
-
-    def cut(rows: Tensor) -> Tensor:
-        return rows[..., : int((rows != end).sum(-1).max()) + PADDING]
-
-    return replace(batch, rows=cut(batch.rows), global_rows=cut(batch.global_rows))
 
 
 def teaching_loss(teacher: Teacher, batch: Batch, held: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:

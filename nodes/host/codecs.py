@@ -31,11 +31,25 @@ class Decoded(NamedTuple):
     layers: int
 
 
+class Trained(NamedTuple):
+    """What scenes a complete model has learnt: square pictures of `side` pixels with up to `layers` layers."""
+
+    side: int
+    layers: int
+
+
+SD15_SIDE = 512
+"""What SD 1.5 has learnt, for a VAE that does not say: one that ComfyUI loaded."""
+FAR = 1.5
+"""Factor in size from which a model draws things that it never saw: seen with the starters."""
+
+
 class LayerCodec:
     """LayerDiff: a latent for each layer, the picture's channels and then the mask's, both by one VAE made for pictures."""
 
     def __init__(self, vae: Any):
         self.vae, self.ratio = vae, vae.spacial_compression_encode()
+        self.trained: Trained | None = getattr(vae, "trained", None)
 
     def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
         """A LATENT of zeros for pictures of this size in pixels. ValueError for numbers that cannot be."""
@@ -65,6 +79,25 @@ class LayerCodec:
         pictures, masks = (self.vae.decode(half).float()[..., :3] for half in samples.chunk(2, dim=1))
         size = said_size(latent)
         return Decoded(self.cut_back(pictures, size), self.cut_back(masks, size), layers)
+
+    def own_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels, where 0 is what the model was trained at."""
+        own = self.trained.side if self.trained else SD15_SIDE
+        return width or own, height or own
+
+    def beyond_training(self, width: int, height: int, layers: int) -> list[str]:
+        """What a user should know of pictures of this size with so many layers."""
+        if self.trained is None:
+            return []
+        side, most = self.trained
+        found = []
+        if max(width, height) > FAR * side or min(width, height) * FAR < side:
+            found.append(f"This model was trained at {side} x {side} pixels. At {width} x {height} objects come out distorted. "
+                         f"Generate at {side} x {side} (width and height 0) and upscale the layers afterwards.")
+        if layers > most:
+            found.append(f"This model was trained with up to {most} layers. With {layers}, objects may cover each other or be "
+                         "missing.")
+        return found
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the latent of a picture of this size."""
@@ -175,7 +208,7 @@ def layers_in(latent: dict[str, Any]) -> int:
                          "layers cannot be freed. Use Keep Layers on the MODEL instead, or a LayerDiff model.")
     count = len(samples_of(latent))
     if LAYERS_KEY not in latent and INDEX_KEY in latent:
-        raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Put this "
+        raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Move this "
                          "node before Rebatch Latents.")
     layers = said_layers(latent, LAYERS_KEY) or count
     check_whole_scenes(count, layers, latent.get(INDEX_KEY))

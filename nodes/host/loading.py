@@ -21,6 +21,7 @@ from ...layerdiff_core import checkpoint
 from ...layerdiff_core.enhancer import PromptEnhancer
 from ...layerdiff_core.layers import MAX_LAYERS
 from . import networks, text2layer, words
+from .codecs import Trained
 from .latent import LayeredLatent, MeasuredLatent, StackedLatent
 from .model import LayeredModel, load_weights, patcher_for, ready_layers, sd15_config
 
@@ -46,8 +47,10 @@ def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer | None]:
         model.cached_patcher_init = (reload_model, (path,))
         clip.patcher.cached_patcher_init = (reload_clip, (path,))
         vae.patcher.cached_patcher_init = (reload_vae, (path,))
+        vae.trained = Trained(header.architecture["unet"]["image_size"] * vae.spacial_compression_encode(), header.layers)
         mark = words.text_encoder(path.name, parts["text"])
         model.model.text_encoder = clip.cond_stage_model.text_encoder = mark
+        clip.cond_stage_model.known_tokens = frozenset(parts["text"][TOKEN_IDS].tolist())
         if header.family == "text2layer":
             return model, clip, vae, None
         enhancer = build_enhancer(path.name, header.architecture["enhancer"], parts["enhancer"])

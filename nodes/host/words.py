@@ -12,6 +12,9 @@ ENCODER_KEY = "layered_text_encoder"
 """In a CONDITIONING: the TextEncoder that encoded it, where that is one of the pack's own."""
 
 
+WORD_END = "</w>"
+
+
 class TextEncoder(NamedTuple):
     """A text encoder of one of the pack's files: what its weights are, and the file's name."""
 
@@ -32,6 +35,7 @@ class MarkedTextModel(comfy.sd1_clip.SD1ClipModel):
     """ComfyUI's text model, which puts its mark on what it encodes."""
 
     text_encoder: TextEncoder | None = None
+    known_tokens: frozenset[int] | None = None
 
     def encode_token_weights(self, token_weight_pairs: Any) -> Any:
         tokens, pooled, *more = super().encode_token_weights(token_weight_pairs)
@@ -43,3 +47,20 @@ def check_words(encoded_by: TextEncoder | None, wanted: TextEncoder | None, who:
     if encoded_by and wanted and encoded_by.weights != wanted.weights:
         raise ValueError(f"The prompts were encoded with the CLIP of {encoded_by.file}, but {who} is from {wanted.file}, which "
                          "was trained with another CLIP. Connect the CLIP of the same model.")
+
+
+def unknown_words(clip: Any, prompt: str) -> list[str]:
+    """The words of a prompt that a small text encoder has no vectors for, in their order; none for one that knows all."""
+    known = getattr(clip.cond_stage_model, "known_tokens", None)
+    if known is None:
+        return []
+    found, word, unknown = [], "", False
+    for part in clip.tokenize(prompt)["l"]:
+        for (token, *_), text in clip.tokenizer.untokenize(part):
+            if not isinstance(token, int):
+                continue  # an embedding, which the user made
+            word, unknown = word + text.removesuffix(WORD_END), unknown or token not in known
+            if text.endswith(WORD_END):
+                found += [word] if unknown else []
+                word, unknown = "", False
+    return found

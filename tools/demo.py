@@ -20,9 +20,8 @@ from .sheet import Layer, draw_sheet
 
 OUTPUT = setup.ROOT / "output"
 PROMPT = setup.ROOT / "tests" / "api" / "text_to_layers.json"
-SAVE_LAYERS, SAVE_MASKS, SAVE_COMPOSITE = "6", "8", "9"
-STAGES = {"1": "load", "2": "encode", "3": "empty_latent", "4": "sample", "5": "decode",
-          "6": "save_layers", "7": "save_masks", "8": "save_masks", "9": "save_composite"}
+SAVE, EXPORT = "6", "10"
+STAGES = {"1": "load", "2": "encode", "3": "empty_latent", "4": "sample", "5": "decode", SAVE: "save", EXPORT: "export"}
 
 
 class Progress:
@@ -87,28 +86,29 @@ def main(arguments: list[str]) -> int:
 
 
 def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> list[str]:
-    """Download the layers, masks and composite, draw the contact sheet, and put them all in `output/`."""
+    """Download the composite, the layers and the PSD, take the layers' masks from their alpha, draw the contact sheet, and put
+    them all in `output/`."""
     named = [line.partition(":") for line in prompt["2"]["inputs"]["layer_prompts"].splitlines()]
-    saved = {node: result.outputs[node]["images"] for node in (SAVE_LAYERS, SAVE_MASKS, SAVE_COMPOSITE)}
+    composite, *pictures = (Image.open(BytesIO(server.client.download(file))) for file in result.outputs[SAVE]["images"])
     OUTPUT.mkdir(exist_ok=True)
     for old in OUTPUT.glob("*.png"):
         old.unlink()
     files: list[str] = []
 
-    def keep(image: dict[str, str], name: str) -> Image.Image:
-        content = server.client.download(image)
+    def keep(picture: Image.Image, name: str) -> Image.Image:
         with whole(OUTPUT / name) as part:
-            part.write_bytes(content)
+            picture.save(part, "PNG")
         files.append(name)
-        return Image.open(BytesIO(content))
+        return picture
 
-    layers = [Layer(name, text.strip(), keep(picture, f"layer_{k}_{name}.png"), keep(mask, f"mask_{k}_{name}.png"))
-              for k, ((name, _, text), picture, mask) in
-              enumerate(zip(named, saved[SAVE_LAYERS], saved[SAVE_MASKS], strict=False))]
-    composite = keep(saved[SAVE_COMPOSITE][0], "composite.png")
-    with whole(OUTPUT / "contact_sheet.png") as part:
-        draw_sheet(prompt["2"]["inputs"]["global_prompt"], composite, layers).save(part, "PNG")
-    return [*files, "contact_sheet.png"]
+    layers = [Layer(name, text.strip(), keep(picture, f"layer_{k}_{name}.png"),
+                    keep(picture.getchannel("A"), f"mask_{k}_{name}.png"))
+              for k, ((name, _, text), picture) in enumerate(zip(named, pictures, strict=True))]
+    sheet = draw_sheet(prompt["2"]["inputs"]["global_prompt"], keep(composite.convert("RGB"), "composite.png"), layers)
+    keep(sheet, "contact_sheet.png")
+    with whole(OUTPUT / "layers.psd") as part:
+        part.write_bytes(server.client.download(result.outputs[EXPORT]["files"][0]))
+    return [*files, "layers.psd"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure the pack beside the host's own and write benchmarks/results/bench.json. --quick: a trial, its figures are noise."""
+"""Compare the pack with ComfyUI's own nodes and write benchmarks/results/bench.json. --quick: a trial run without a record."""
 
 import argparse
 import json
@@ -133,7 +133,7 @@ def table(figures: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Measure, print the table and, unless it was only a trial, write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a trial in a minute or two; writes no record")
+    parser.add_argument("--quick", action="store_true", help="trial run of a minute or two; does not write the results file")
     options = parser.parse_args(arguments)
     inprocess.import_host()
     import comfy.utils

@@ -125,7 +125,7 @@ class Client:
                 if kind == "executing" and data["node"] is None:
                     history = await asyncio.to_thread(self.get, f"/history/{prompt_id}")
                     return Result(prompt_id, history[prompt_id]["outputs"], clock.seconds)
-        raise HostError("The server closed the connection while the prompt was running. Its log says why.")
+        raise HostError("The server closed the connection while the prompt was running. See its log.")
 
     def download(self, file: dict[str, str]) -> bytes:
         """The bytes of a file that an output node named: `filename`, `subfolder`, `type`."""

@@ -47,5 +47,5 @@ def load_pack() -> ModuleType:
 
     path = str(setup.DEV / "custom_nodes" / setup.PACK_LINK)
     if not asyncio.run(nodes.load_custom_node(path)):
-        raise ImportError("The host could not load the pack; its log says why.")
+        raise ImportError("ComfyUI could not load the pack. See its log.")
     return sys.modules[path.replace(".", "_x_")]

@@ -107,7 +107,7 @@ def run(page: Page, server: Server) -> None:
     deadline = time.monotonic() + RUN_LIMIT_SECONDS
     while not (new := [entry for key, entry in server.client.get("/history").items() if key not in before]):
         if time.monotonic() > deadline:
-            raise HostError(f"The workflow did not end within {RUN_LIMIT_SECONDS} s.")
+            raise HostError(f"The workflow did not finish within {RUN_LIMIT_SECONDS} s.")
         page.wait_for_timeout(500)
     status = new[0]["status"]
     if status["status_str"] != "success":

@@ -20,7 +20,7 @@ from tools.significance import compare
 from tools.training_world import World, average_of
 
 # isort: split
-# the host and the pack can be imported once train_starter has been
+# ComfyUI and the pack can be imported once train_starter has been
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders

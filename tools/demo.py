@@ -36,7 +36,7 @@ class Progress:
         self._since = time.monotonic()
 
     def see(self, kind: str, data: dict[str, Any]) -> None:
-        """Show what one of the host's messages says."""
+        """Show what one of ComfyUI's messages says."""
         if kind == "executing":
             self._end_line()
             self._node, self._steps, self._since = data["node"], "", time.monotonic()

@@ -1,4 +1,4 @@
-"""Take the pictures of the nodes for their help pages, and those of the workflows, from the host's real page.
+"""Take the pictures of the nodes for their help pages, and those of the workflows, from ComfyUI's real page.
 
 `python -m tools.pictures nodes` or `python -m tools.pictures workflows`; the latter draws with the starter.
 """
@@ -124,7 +124,7 @@ def save(picture: Image.Image, path: Path, **options: Any) -> None:
 
 
 def model_folders() -> Path:
-    """The file that gives the host a folder with files of the names in MODELS, empty ones."""
+    """The file that gives ComfyUI a folder with files of the names in MODELS, empty ones."""
     lines = ["pictures:"]
     for key, name in MODELS.items():
         folder = setup.DEV / "data" / "pictures" / "models" / key

@@ -1,4 +1,4 @@
-"""Prepares the folder `.dev`: a virtual environment, the host (ComfyUI) and their packages, all pinned.
+"""Prepares the folder `.dev`: a virtual environment and ComfyUI, with their packages, all pinned.
 
 Standard library only, since it runs before anything is installed. Each stage leaves a stamp with a hash of its pins
 when it has ended, so a second run does nothing and an interrupted one goes on where it stopped.
@@ -211,7 +211,7 @@ def unpack_host(archive: Path, target: Path) -> None:
 
 
 def without_torch(requirements: str) -> str:
-    """The host's requirements without the three torch packages, which are pinned and installed on their own."""
+    """ComfyUI's requirements without the three torch packages, which are pinned and installed on their own."""
     lines = requirements.splitlines()
     return "\n".join(line for line in lines if line.strip() not in ("torch", "torchvision", "torchaudio")) + "\n"
 

@@ -29,5 +29,5 @@ def defaults(node: Any) -> dict[str, Any]:
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """The host's [N, H, W, 3] -> [N, 3, H, W]."""
+    """ComfyUI's [N, H, W, 3] -> [N, 3, H, W]."""
     return images.movedim(-1, 1)

@@ -17,7 +17,7 @@ from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.training_world import World, average_of
 
 # isort: split
-# the host and the pack can be imported once training_world has been
+# ComfyUI and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
 from layerdiff_pack.layerdiff_core.data.render import compose

@@ -22,7 +22,7 @@ from tools.train_starter import MODELS, TELL_EVERY
 from tools.training_world import World
 
 # isort: split
-# the host and the pack can be imported once train_starter has been
+# ComfyUI and the pack can be imported once train_starter has been
 import comfy.ops
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from layerdiff_pack.layerdiff_core import checkpoint

@@ -92,8 +92,8 @@ def _said_of(unknown: list[str]) -> list[str]:
     if not unknown:
         return []
     words = ", ".join(f'"{word}"' for word in unknown[:SHOWN_WORDS]) + (" and more" if len(unknown) > SHOWN_WORDS else "")
-    return [f"This model does not know {words}. It is small and draws only the objects and places that the pack's README lists; "
-            "for other words it draws something shapeless."]
+    return [f"This model does not know {words}. It is small and knows only the objects and places listed in the pack's README. "
+            "Other words give shapeless results."]
 
 
 class LayerDiffStackConditioning(io.ComfyNode):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Set-up and commands for working on the pack: `python dev.py <command> [arguments]`.
+"""Development commands for the pack: `python dev.py <command> [arguments]`.
 
-Each command first prepares what it needs in the ignored folder `.dev` (once), then runs `tools/<command>.py` in there.
-With COMFYUI_PATH set to a ComfyUI of your own (and, if its Python is not found beside it, COMFYUI_PYTHON), that one
-is used instead and nothing is fetched.
+Each command first sets up what it needs in the folder `.dev` (once), then runs `tools/<command>.py`.
+To use your own ComfyUI instead of downloading one, set COMFYUI_PATH to its folder, and COMFYUI_PYTHON to its Python
+if that is not found next to it.
 """
 
 import os
@@ -13,15 +13,15 @@ import sys
 import time
 
 COMMANDS = {
-    "demo": "draw a picture of layers through a real ComfyUI server, into output/",
-    "test": "style, types and all tests; with arguments, pytest alone with these arguments",
-    "serve": "start ComfyUI with the pack in it and print the address",
-    "bench": "measure speed and memory beside the host's own, into benchmarks/results/",
-    "evaluate": "measure how well the starter draws what it is asked for, into benchmarks/results/",
-    "ablate": "switch parts of the method off and test what differs, into benchmarks/results/; goes on at will",
-    "train-starter": "train the starter model; stops and goes on at will",
-    "train-text2layer": "train the starter of the Text2Layer family; stops and goes on at will",
-    "compare-text2layer": "test the Text2Layer paper's claims about its autoencoder: many short trainings; goes on at will",
+    "demo": "generate a layered image through a real ComfyUI server, into output/",
+    "test": "run style checks, type checks and all tests; with arguments, run only pytest with them",
+    "serve": "start ComfyUI with the pack and print its address",
+    "bench": "compare speed and memory with ComfyUI's own nodes, into benchmarks/results/",
+    "evaluate": "measure how well the starter model follows its prompts, into benchmarks/results/",
+    "ablate": "measure the effect of each part of the method, into benchmarks/results/; can be interrupted and resumed",
+    "train-starter": "train the LayerDiff starter model; can be interrupted and resumed",
+    "train-text2layer": "train the Text2Layer starter model; can be interrupted and resumed",
+    "compare-text2layer": "test the Text2Layer paper's claims about its autoencoder; can be interrupted and resumed",
 }
 
 
@@ -39,8 +39,8 @@ def terminate(signum: int, frame: object) -> None:
 def main(arguments: list) -> int:
     """Prepare, run the command that `arguments` names, and return its exit status."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        print(f"Python 3.10 to 3.13 is needed, and this is {sys.version.split()[0]}. "
-              "Run dev.py with one of these, for example: python3.11 dev.py demo")
+        print(f"Python 3.10 to 3.13 is required, but this is {sys.version.split()[0]}. "
+              "Run dev.py with one of these versions, for example: python3.11 dev.py demo")
         return 2
     if not arguments or arguments[0] not in COMMANDS:
         print(usage())
@@ -53,10 +53,10 @@ def main(arguments: list) -> int:
     try:
         environment = setup.prepare()
     except setup.SetupError as error:
-        print(f"\nSet-up failed. {error}", file=sys.stderr)
+        print(f"\nSetup failed. {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nSet-up was interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        print("\nSetup was interrupted. Run the same command again to resume it.", file=sys.stderr)
         return 130
 
     module = "tools." + arguments[0].replace("-", "_")

@@ -1,4 +1,4 @@
-"""Sampling with Self-Mask Guidance beside plain CFG and the host's Self-Attention Guidance, all on one layered model."""
+"""Sampling with Self-Mask Guidance beside plain CFG and ComfyUI's Self-Attention Guidance, all on one layered model."""
 
 from collections.abc import Callable
 from types import ModuleType

@@ -11,7 +11,7 @@ LAYERS = 4
 
 
 def place() -> tuple[torch.device, torch.dtype]:
-    """Where the host would run a model here, and in which precision."""
+    """Where ComfyUI would run a model here, and in which precision."""
     import comfy.model_management
 
     device = comfy.model_management.get_torch_device()
@@ -36,7 +36,7 @@ def layered_network(pack: ModuleType) -> torch.nn.Module:
 
 
 def host_network(pack: ModuleType) -> torch.nn.Module:
-    """The host's own UNet of the same widths, for one latent's channels."""
+    """ComfyUI's own UNet of the same widths, for one latent's channels."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     networks, described = pack.nodes.host.networks, architecture(pack)

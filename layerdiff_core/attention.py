@@ -23,7 +23,7 @@ def index_features(layers: int, device: torch.device, dtype: torch.dtype) -> Ten
 class InterLayerAttention(nn.Module):
     """Attention between the K tokens that stand at one position of the K layers (LayerDiff, section 3, "inter-layer").
 
-    `operations` is torch.nn or the host's drop-in for it, which casts and offloads weights. The output projection is
+    `operations` is torch.nn or ComfyUI's drop-in for it, which casts and offloads weights. The output projection is
     zero in a fresh module, so that adding the result changes nothing before training. Inside it is half as wide as the
     block (ours: the paper gives no width; two to eight tokens need no more, and it halves the cost).
     """
@@ -39,7 +39,7 @@ class InterLayerAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Fresh weights: random features, a zero output projection."""
-        # Not norm.reset_parameters(): the host's layers have an empty one.
+        # Not norm.reset_parameters(): ComfyUI's layers have an empty one.
         nn.init.ones_(self.norm.weight)
         nn.init.zeros_(self.norm.bias)
         for linear in (self.index, self.to_qkv):

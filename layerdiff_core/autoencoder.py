@@ -52,7 +52,7 @@ class Head(nn.Sequential):
 class CompositionAutoencoder(nn.Module):
     """CaT2I-AE (Text2Layer, section 4.1): the SD autoencoder over stacked layers, with a head for each of F, B, m, I.
 
-    `encoder` and `decoder` are the classes of the SD autoencoder's halves (the host's), config their arguments as in
+    `encoder` and `decoder` are the classes of the SD autoencoder's halves (ComfyUI's), config their arguments as in
     an SD file ("ddconfig"); its in_channels and out_ch are set here. Weights that SD has too keep SD's names.
     More than one foreground is ours: the paper has one. So is patch: with more than 1 the networks work on squares of
     so many pixels instead of pixels, which makes a small model fast on a CPU.

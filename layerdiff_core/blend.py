@@ -13,7 +13,7 @@ def blend(mode: str, backdrop: Tensor, source: Tensor) -> Tensor:
 
     backdrop, source: [...,3] straight (not premultiplied) colours, 0..1, of one shape. Returns the same shape, 0..1.
     An unknown mode is a ValueError. Source: W3C Compositing and Blending Level 1, section 10, for its 16 modes; the
-    ten that the host's layer editor knows beside them (linear-dodge to grain-merge) after their usual definitions.
+    ten that ComfyUI's layer editor knows beside them (linear-dodge to grain-merge) after their usual definitions.
     """
     check_mode(mode)
     return BLENDERS[mode](backdrop, source).clamp(0, 1)

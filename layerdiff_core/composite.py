@@ -14,7 +14,7 @@ BAND = 1 << 18
 """Pixels that are worked on at a time on a CPU: what all steps touch stays in its cache."""
 
 LINEAR_MODES = {"normal", "multiply", "darken", "lighten", "luminosity", "linear-dodge", "subtract", "divide"}
-"""Modes whose formula, too, works on linear light when the composite does; the host's editor divides them like this."""
+"""Modes whose formula, too, works on linear light when the composite does; ComfyUI's editor divides them like this."""
 
 
 def composite(document: Document, linear: bool = False) -> tuple[Tensor, Tensor]:

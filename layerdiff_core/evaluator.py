@@ -1,4 +1,4 @@
-"""Small networks, trained on separate renders, that judge what a model drew: which thing, which place, where."""
+"""Small networks, trained on separate renders, that judge what a model generated: which object, which place, where."""
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Finds the drawn thing in a picture, without seeing the layer's mask."""
+    """Finds the generated object in an image, without seeing the layer's mask."""
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -69,7 +69,7 @@ class Segmenter(nn.Module):
 
 
 class Evaluator(nn.Module):
-    """Names the thing of a layer, names the place, finds the thing's outline. Ours: no public judge can be fetched."""
+    """Names the object of a layer, names the place, finds the outline of the object. Ours: no public judge can be fetched."""
 
     def __init__(self, objects: int, places: int):
         super().__init__()
@@ -86,7 +86,7 @@ class Evaluator(nn.Module):
         return self.place(F.interpolate(picture, (PLACE_SIDE, PLACE_SIDE), mode="area"))
 
     def outline_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
-        """Logits [N, 1, 96, 96] of where the thing is in pictures [N, 3, H, W] in 0..1, seen through a window around the
+        """Logits [N, 1, 96, 96] of where the object is in images [N, 3, H, W] in 0..1, seen through a window around the
         mask, half as large again, as segmenters that are asked with a box do. `outline_window` cuts masks alike."""
         return self.outline(framed(picture, coverage, WIDE_MARGIN))
 
@@ -99,7 +99,7 @@ def outline_window(mask: Tensor, coverage: Tensor) -> Tensor:
 def framed(picture: Tensor, coverage: Tensor, margin: float = MARGIN, outside: float = GREY) -> Tensor:
     """A square around what the mask covers, scaled to 96 pixels. [N, C, H, W], [N, 1, H, W] -> [N, C, 96, 96].
 
-    margin: its side in lengths of the thing's longest side; outside: what lies beyond the picture.
+    margin: its side in lengths of the longest side of the object; outside: what lies beyond the picture.
     """
     left, right = _ends((coverage[:, 0] > 0.5).any(1))
     top, bottom = _ends((coverage[:, 0] > 0.5).any(2))

@@ -1,6 +1,6 @@
-"""Layers in a document: read once where the host's LAYERS document comes in, typed from there on, written once at the end.
+"""Layers in a document: read once where ComfyUI's LAYERS document comes in, typed from there on, written once at the end.
 
-The only place that knows the host's form, above all the sign of its mask, whose 1 is transparent.
+The only place that knows ComfyUI's form, above all the sign of its mask, whose 1 is transparent.
 """
 
 import math
@@ -17,10 +17,10 @@ from .blend import check_mode
 
 MAX_LAYERS = 50
 MAX_SIDE = 16384
-"""The host's own limits."""
+"""ComfyUI's own limits."""
 
 FIELDS = ("name", "x", "y", "w", "h", "opacity", "blend_mode", "rotation", "visible", "flip_h", "flip_v")
-"""What is said of a layer beside its pixels, under the host's names, which are also those of Layer's attributes."""
+"""What is said of a layer beside its pixels, under ComfyUI's names, which are also those of Layer's attributes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Layer:
     def coverage(self) -> Tensor:
         """Where the layer is, before it is placed: [1,H,W], 0..1, 1 = the layer is there; opacity is not in it.
 
-        Alpha of the picture is multiplied in; a mask of another size is stretched to the picture's, as the host does.
+        Alpha of the picture is multiplied in; a mask of another size is stretched to the picture's, as ComfyUI does.
         """
         alpha = self.pixels[..., 3].clamp(0, 1) if self.pixels.shape[-1] == 4 else None
         if self.mask is None:
@@ -89,14 +89,14 @@ class Layer:
     def transparency(self) -> Tensor | None:
         """What shines through, the opposite of coverage: [1,H,W], None where nothing does.
 
-        Where it can be it is the host's own mask, so that nothing is computed: then its type may be another than the
+        Where it can be it is ComfyUI's own mask, so that nothing is computed: then its type may be another than the
         picture's, and its numbers may lie beyond 0..1.
         """
         return self.mask if self.is_plain else 1 - self.coverage
 
     @property
     def is_plain(self) -> bool:
-        """Whether the host's mask alone, of the picture's size, says where the layer is, or none does."""
+        """Whether ComfyUI's mask alone, of the picture's size, says where the layer is, or none does."""
         return self.pixels.shape[-1] == 3 and (self.mask is None or self.mask.shape == self.pixels.shape[:3])
 
     @property
@@ -145,7 +145,7 @@ class Document:
 
     @classmethod
     def from_socket(cls, value: Any) -> "Document":
-        """Read the host's LAYERS document; nothing is copied, each frame of a batch becomes a layer of its own.
+        """Read ComfyUI's LAYERS document; nothing is copied, each frame of a batch becomes a layer of its own.
 
         ValueError, in plain words, for what is no sound document; what is in the tensors is not looked at (check_finite).
         """
@@ -159,7 +159,7 @@ class Document:
         return cls(layers, _read_canvas(value.get("canvas")), extra)
 
     def to_socket(self) -> dict[str, Any]:
-        """The host's LAYERS document of these layers; their tensors are handed on as they are."""
+        """ComfyUI's LAYERS document of these layers; their tensors are handed on as they are."""
         layers = [
             {**layer.extra, "type": "raster", "image": layer.pixels, "mask": layer.mask, "z_index": z,
              **{name: getattr(layer, name) for name in FIELDS}}
@@ -170,7 +170,7 @@ class Document:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Width and height; where the document has none, the extent of its layers, as the host takes it."""
+        """Width and height; where the document has none, the extent of its layers, as ComfyUI takes it."""
         if self.fixed_canvas is not None:
             return self.fixed_canvas
         bounds = [layer.bounds for layer in self.layers]
@@ -247,7 +247,7 @@ def change_layer(
 
 
 def _read_item(item: Any, number: int) -> list[tuple[int, Layer]]:
-    """The frames of one of the host's layers, each with its z_index."""
+    """The frames of one of ComfyUI's layers, each with its z_index."""
     where = _where(number)
     if not isinstance(item, dict):
         raise ValueError(f"{where} is a {type(item).__name__}, expected a layer (a dict).")

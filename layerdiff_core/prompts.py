@@ -32,7 +32,7 @@ def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
 
 
 def same_length(tokens: list[Tensor]) -> list[Tensor]:
-    """Repeat token sequences [1, T, dim] until all are equally long, as the host does: long prompts have 154 tokens
+    """Repeat token sequences [1, T, dim] until all are equally long, as ComfyUI does: long prompts have 154 tokens
     and more. ValueError where encoders of different widths meet or a sequence holds no tokens."""
     widths = {part.shape[-1] for part in tokens}
     if len(widths) > 1:

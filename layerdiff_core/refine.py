@@ -11,7 +11,7 @@ class PixelHead(nn.Module):
 
     Ours: a decoder whose last layer gives whole squares leaves their borders to chance, which shows as a weave. Here that
     layer gives `features` for squares of 2 x 2 pixels, and what becomes a pixel has seen its neighbours' squares. So few
-    and narrow convolutions at half the size cost little. `operations` is torch.nn or the host's drop-in for it.
+    and narrow convolutions at half the size cost little. `operations` is torch.nn or ComfyUI's drop-in for it.
     """
 
     def __init__(self, features: int, width: int, operations: Any = nn):

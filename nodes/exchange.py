@@ -129,7 +129,7 @@ class LayerDiffImportLayers(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        if file is None:  # it is missing, which the host says itself, or comes over a link: then execute looks at it
+        if file is None:  # it is missing, which ComfyUI says itself, or comes over a link: then execute looks at it
             return True
         try:
             _checked(file)

@@ -7,10 +7,10 @@ from .host import folders
 
 
 class LayerDiffExtension(ComfyExtension):
-    """What the host gets from this pack."""
+    """What ComfyUI gets from this pack."""
 
     async def on_load(self) -> None:
-        """Tell the host where layered models lie."""
+        """Tell ComfyUI where layered models lie."""
         folders.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

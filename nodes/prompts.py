@@ -19,7 +19,7 @@ EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
 
 def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """A prompt's tokens [1, T, dim] and the host's further options, by the host's own encoder."""
+    """A prompt's tokens [1, T, dim] and ComfyUI's further options, by ComfyUI's own encoder."""
     if clip is None:
         raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
     tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
@@ -92,8 +92,8 @@ def _said_of(unknown: list[str]) -> list[str]:
     if not unknown:
         return []
     words = ", ".join(f'"{word}"' for word in unknown[:SHOWN_WORDS]) + (" and more" if len(unknown) > SHOWN_WORDS else "")
-    return [f"This model does not know {words}. It is small and draws only the objects and places that the pack's README lists; "
-            "for other words it draws something shapeless."]
+    return [f"This model does not know {words}. It is small and knows only the objects and places listed in the pack's README. "
+            "Other words give shapeless results."]
 
 
 class LayerDiffStackConditioning(io.ComfyNode):

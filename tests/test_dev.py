@@ -207,7 +207,7 @@ def test_a_python_without_torch_is_told_so(folder: Path, monkeypatch: pytest.Mon
     host = users_comfyui(folder)
     venv.create(host / "venv", symlinks=True)
     monkeypatch.setenv("COMFYUI_PATH", str(host))
-    with pytest.raises(SetupError, match="lacks torch, aiohttp, PIL"):
+    with pytest.raises(SetupError, match="does not have torch, aiohttp, PIL"):
         setup.prepare()
 
 

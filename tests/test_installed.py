@@ -12,7 +12,7 @@ READABLE = {".py", ".js", ".json", ".md", ".toml", ".txt", ".css"}
 REPORTED = ("eval(", "exec(", "execfile(", "compile(", "__import__(", "import_module", "globals()[", "locals()[", "subprocess",
             "os.system", "os.popen", "os.exec", "os.spawn", "pty.spawn", "shell=True", "base64", "codecs.decode",
             "codecs.encode", "binascii.", "fromhex", "pickle", "marshal", "ctypes", "winreg", "dill.", "zlib.decompress",
-            "lzma.", "gzip.", "urllib", "socket.", "requests.", "aiohttp", "httpx", "ftplib", "smtplib")
+            "lzma.", "gzip.", "urllib", "socket.", "requests.get", "requests.post", "aiohttp", "httpx", "ftplib", "smtplib")
 
 
 def left_out() -> set[str]:

@@ -1,6 +1,6 @@
-"""The paper's ablations on a starter: draw the same held-out scenes with a part switched off, and test what differs.
+"""Run the paper's ablations on a starter model: sample the same held-out scenes with parts of the method switched off.
 
-Writes benchmarks/results/ablations.json after every run, and goes on from there. A run is one variant with one seed.
+Writes benchmarks/results/ablations.json after every run, and resumes from it. A run is one variant with one seed.
 """
 
 import argparse
@@ -146,13 +146,13 @@ def table(runs: dict[str, dict[str, dict[str, float]]], layers: int) -> str:
 def main(arguments: list[str]) -> int:
     """Run what is missing, seed by seed, so that a stop leaves all variants with about as many runs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=a_count(2), default=1000, help="scenes of each number of layers in a run")
-    parser.add_argument("--seeds", type=a_count(), default=3, help="runs of each variant")
+    parser.add_argument("--scenes", type=a_count(2), default=1000, help="scenes per run for each number of layers")
+    parser.add_argument("--seeds", type=a_count(), default=3, help="runs per variant")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--layers", type=a_count(2, 50), nargs="*", default=[*LAYERS, *UNTRAINED])
-    parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
+    parser.add_argument("--model", help="file name of a layered model to use instead of the starter")
     parser.add_argument("--judge", type=Path, default=JUDGE)
-    parser.add_argument("--result", type=Path, default=RESULT, help="the file to write, and to go on from")
+    parser.add_argument("--result", type=Path, default=RESULT, help="the file to write, and to resume from")
     options = parser.parse_args(arguments)
     inprocess.import_host()
     import comfy.utils
@@ -163,8 +163,8 @@ def main(arguments: list[str]) -> int:
     settings = {"model": model, "scenes": options.scenes, "layers": list(numbers), "first_seed": FIRST_SEED}
     kept = json.loads(options.result.read_text("utf-8")) if options.result.exists() else {"runs": {}, "settings": settings}
     if kept["settings"] != settings:
-        parser.error(f"{options.result} was measured with {kept['settings']}, and this would be {settings}. Choose another "
-                     "--result, or the same settings.")
+        parser.error(f"{options.result} was measured with {kept['settings']}, but the current settings are {settings}. Choose "
+                     "another --result, or use the same settings.")
     data, started = setup.DEV / "data", time.monotonic()
     judge = load_judge(options.judge, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     objects = objects_named(load_objects(objects_file(data)), judge.objects)

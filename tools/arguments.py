@@ -27,8 +27,8 @@ def a_device(text: str) -> str:
     try:
         torch.empty(1, device=text)
     except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no device that PyTorch can use here ({str(error).splitlines()[0]}). "
-                                         "Use cpu, or cuda where there is one.") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device that PyTorch can use ({str(error).splitlines()[0]}). Use "
+                                         "cpu, or cuda if available.") from None
     return text
 
 
@@ -43,8 +43,8 @@ def check_stages(parser: argparse.ArgumentParser, command: str, stage: str, need
     """Leave with a sentence where a stage goes on from what another one did not write yet: needed: {file: stage}."""
     for file, earlier in needed.items():
         if not (folder / file).exists():
-            parser.error(f"The stage {stage} goes on from what the stage {earlier} leaves, and {folder / file} is not there. "
-                         f"Run it first, to its end and with the same --out: python dev.py {command} {earlier}")
+            parser.error(f"The stage {stage} needs the result of the stage {earlier}, but {folder / file} does not exist. "
+                         f"Complete that stage first, with the same --out: python dev.py {command} {earlier}")
 
 
 def _read(text: str, kind: Callable[[str], Any], sound: Callable[[Any], bool], words: str) -> Any:

@@ -1,4 +1,4 @@
-"""Measure the pack beside the host's own and write benchmarks/results/bench.json. --quick: a trial, its figures are noise."""
+"""Compare the pack with ComfyUI's own nodes and write benchmarks/results/bench.json. --quick: a trial run without a record."""
 
 import argparse
 import json
@@ -27,11 +27,11 @@ CANVAS = 128
 BARS = {"layered_step_ratio": 1.15, "smg_over_cfg": 1.75, "smg_over_sag": 1.0, "peak_memory_ratio": 1.10,
         "start_seconds_added": 1.0, "composite_over_pillow": 0.667, "psd_seconds": 4.0, "seam_error_ratio": 0.85}
 SIDES = {
-    "layered_step_ratio": "a step of one scene of 4 layers / of the host's UNet of the same widths, batch 4",
-    "smg_over_cfg": "SMG KSampler / the host's KSampler with CFG alone, on the same layered model, 4 layers",
-    "smg_over_sag": "SMG KSampler / the host's Self-Attention Guidance, on the same layered model, 4 layers",
-    "peak_memory_ratio": f"a step of 4 layers / of the host's UNet at batch 4, {memory.CANVAS} px, weights included",
-    "start_seconds_added": "the host's start with the pack - without it",
+    "layered_step_ratio": "a step of one scene of 4 layers / of ComfyUI's UNet of the same widths, batch 4",
+    "smg_over_cfg": "SMG KSampler / ComfyUI's KSampler with CFG alone, on the same layered model, 4 layers",
+    "smg_over_sag": "SMG KSampler / ComfyUI's Self-Attention Guidance, on the same layered model, 4 layers",
+    "peak_memory_ratio": f"a step of 4 layers / of ComfyUI's UNet at batch 4, {memory.CANVAS} px, weights included",
+    "start_seconds_added": "ComfyUI's start with the pack - without it",
     "composite_over_pillow": "stacking 8 layers of 1024 x 1024 / the same by Pillow's alpha_composite",
     "psd_seconds": "seconds to write these 8 layers to a PSD file",
     "seam_error_ratio": f"error along the seams of {seams.SCENES} spoilt scenes: after Heal Seams / before",
@@ -51,7 +51,7 @@ def peak_memory(rounds: int) -> dict[str, float]:
 
 
 def host_start(rounds: int) -> dict[str, float]:
-    """Median seconds from the host's start until it answers, with the pack and without it. One start more warms up."""
+    """Median seconds from ComfyUI's start until it answers, with the pack and without it. One start more warms up."""
     times: dict[str, list[float]] = {"with": [], "without": []}
     for number in range(-1, rounds):
         for side in list(times)[:: 1 if number % 2 else -1]:
@@ -103,7 +103,7 @@ def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
     written = psd_seconds(pack, document, 1 if quick else 5)
     say("seams")
     seam = seams.figures(pack, setup.DEV / "data", 6 if quick else seams.SCENES)
-    say("the host's start")
+    say("ComfyUI's start")
     start = host_start(1 if quick else 5)
     return {
         "layered_step_ratio": step["layered"] / step["host"],
@@ -133,7 +133,7 @@ def table(figures: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Measure, print the table and, unless it was only a trial, write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a trial in a minute or two; writes no record")
+    parser.add_argument("--quick", action="store_true", help="trial run of a minute or two; does not write the results file")
     options = parser.parse_args(arguments)
     inprocess.import_host()
     import comfy.utils

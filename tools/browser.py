@@ -8,7 +8,7 @@ PLACES = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Appl
           "C:/Program Files/Google/Chrome/Application/chrome.exe", "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")
-MISSING = "There is no Chromium on this machine. Install Chromium or Chrome to have the page tested too."
+MISSING = "Chromium was not found. Install Chromium or Chrome to run the browser tests too."
 
 
 def find() -> Path | None:

@@ -1,4 +1,4 @@
-"""A small client for the host's HTTP and websocket interface: queue a prompt, follow it, fetch its files."""
+"""A small client for ComfyUI's HTTP and websocket interface: queue a prompt, follow it, fetch its files."""
 
 import asyncio
 import json
@@ -15,11 +15,11 @@ import aiohttp
 
 
 class HostError(Exception):
-    """The host did not start, refused a prompt or failed while running one; the text says which and why."""
+    """ComfyUI did not start, refused a prompt or failed while running one; the text says which and why."""
 
 
 class PromptRefused(HostError):
-    """The host did not accept a prompt; `errors` is its answer: `error`, and `node_errors` for each node id."""
+    """ComfyUI did not accept a prompt; `errors` is its answer: `error`, and `node_errors` for each node id."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.errors = answer
@@ -44,7 +44,7 @@ class Interrupted(HostError):
 
 
 def describe(error: dict[str, Any]) -> str:
-    """One of the host's error records as a line."""
+    """One of ComfyUI's error records as a line."""
     return f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
 
 
@@ -99,7 +99,7 @@ class Client:
     def run(self, prompt: dict[str, Any], on_event: OnEvent = lambda kind, data: None) -> Result:
         """Queue `prompt` and follow it to its end.
 
-        `on_event(kind, data)` is called for each of the host's messages about this prompt (executing, progress,
+        `on_event(kind, data)` is called for each of ComfyUI's messages about this prompt (executing, progress,
         executed, ...). Raises PromptRefused, NodeFailed, Interrupted.
         """
         return asyncio.run(self._run(prompt, on_event))
@@ -125,7 +125,7 @@ class Client:
                 if kind == "executing" and data["node"] is None:
                     history = await asyncio.to_thread(self.get, f"/history/{prompt_id}")
                     return Result(prompt_id, history[prompt_id]["outputs"], clock.seconds)
-        raise HostError("The server closed the connection while the prompt was running. Its log says why.")
+        raise HostError("The server closed the connection while the prompt was running. See its log.")
 
     def download(self, file: dict[str, str]) -> bytes:
         """The bytes of a file that an output node named: `filename`, `subfolder`, `type`."""
@@ -133,7 +133,7 @@ class Client:
 
 
 class NodeClock:
-    """Measures how long each node runs, from the host's messages."""
+    """Measures how long each node runs, from ComfyUI's messages."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,7 +1,8 @@
-"""Test the paper's two claims about CaT2I-AE, each variant trained several times with the same budget; goes on at will.
+"""Test the paper's two claims about CaT2I-AE: train each variant several times with the same budget. Can be resumed.
 
-Variants: CaT2I-AE; the same without the composed image in its loss; a plain picture autoencoder whose latents of F, B and m
-are stacked. All have latents of the same depth, and the same UNet is trained on each. Writes benchmarks/results/text2layer.json.
+Variants: CaT2I-AE; the same without the composed image in its loss; a plain image autoencoder whose latents of F, B and m
+are stacked. All have the same number of latent channels, and the same UNet is trained on each. Writes
+benchmarks/results/text2layer.json.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tools.significance import compare
 from tools.training_world import World, average_of
 
 # isort: split
-# the host and the pack can be imported once train_starter has been
+# ComfyUI and the pack can be imported once train_starter has been
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders
@@ -149,16 +150,16 @@ def main() -> None:
     parser = training.arguments()
     parser.description = __doc__
     parser.set_defaults(batch=48, out=str(setup.ROOT / ".checkpoints" / "compare_text2layer"))
-    parser.add_argument("--seeds", type=a_count(), default=3, help="runs of each variant")
-    parser.add_argument("--autoencoder-minutes", type=a_number(0, above=True), default=15, help="budget of each autoencoder")
-    parser.add_argument("--unet-minutes", type=a_number(0, above=True), default=15, help="budget of each UNet")
-    parser.add_argument("--prompts", type=a_count(2), default=200, help="held-out prompts that each run draws")
+    parser.add_argument("--seeds", type=a_count(), default=3, help="runs per variant")
+    parser.add_argument("--autoencoder-minutes", type=a_number(0, above=True), default=15, help="training time per autoencoder")
+    parser.add_argument("--unet-minutes", type=a_number(0, above=True), default=15, help="training time per UNet")
+    parser.add_argument("--prompts", type=a_count(2), default=200, help="held-out prompts to sample per run")
     parser.add_argument("--result", default=str(RESULT), help="the file to write")
     options = parser.parse_args()
     kept = Path(options.out) / "budget.json"
     if kept.exists() and json.loads(kept.read_text("utf-8")) != budget(options):
-        parser.error(f"The runs in {options.out} had another budget: {kept.read_text('utf-8')}. Go on with that one, or choose "
-                     "another --out.")
+        parser.error(f"The runs in {options.out} have other settings: {kept.read_text('utf-8')}. Use the same settings, or "
+                     "choose another --out.")
     write_text(kept, json.dumps(budget(options)))
     training.leave_on_signals()
     training.prepare_torch()

@@ -1,4 +1,4 @@
-"""Draw a picture of layers through a real ComfyUI server and leave it, layer by layer, in `output/`."""
+"""Generate a layered image through a real ComfyUI server and save its layers to `output/`."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ class Progress:
         self._since = time.monotonic()
 
     def see(self, kind: str, data: dict[str, Any]) -> None:
-        """Show what one of the host's messages says."""
+        """Show what one of ComfyUI's messages says."""
         if kind == "executing":
             self._end_line()
             self._node, self._steps, self._since = data["node"], "", time.monotonic()
@@ -63,8 +63,8 @@ def main(arguments: list[str]) -> int:
         print("Starting ComfyUI with the pack ...", flush=True)
         with Server("demo") as server:
             seconds["host_start"] = server.seconds_to_start
-            print(f"  up at {server.client.address} in {server.seconds_to_start:.1f} s", flush=True)
-            print(f"Drawing: {prompt['2']['inputs']['global_prompt']}", flush=True)
+            print(f"  running at {server.client.address} after {server.seconds_to_start:.1f} s", flush=True)
+            print(f"Generating: {prompt['2']['inputs']['global_prompt']}", flush=True)
             result = server.client.run(prompt, Progress(prompt).see)
             for node, spent in result.seconds.items():
                 seconds[STAGES[node]] = seconds.get(STAGES[node], 0.0) + spent
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     report = {"seconds": {stage: round(spent, 3) for stage, spent in seconds.items()}, "files": files,
               "machine": f"{platform.platform()}, {os.cpu_count()} cores", "prompt": prompt}
     write_text(OUTPUT / "demo.json", json.dumps(report, indent=2) + "\n")
-    print(f"Done in {seconds['total']:.1f} s. The pictures are in {OUTPUT}; look at contact_sheet.png first.")
+    print(f"Done in {seconds['total']:.1f} s. The images are in {OUTPUT}. Start with contact_sheet.png.")
     return 0
 
 

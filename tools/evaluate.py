@@ -1,4 +1,4 @@
-"""Draw held-out scenes with a starter, have the judge look at them, and write benchmarks/results/evaluation.{json,jpg}."""
+"""Sample held-out scenes with a starter model, have the judge rate them, and write benchmarks/results/evaluation.{json,jpg}."""
 
 import argparse
 import json
@@ -115,14 +115,14 @@ def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet
     started = time.monotonic()
     each = -(-scenes // len(LAYERS))
     progress = Progress(each * len(LAYERS) * (1 + len(smg_scales)))
-    print(f"Drawing {each} scenes each of {', '.join(map(str, LAYERS))} layers ...", flush=True)
+    print(f"Sampling {each} scenes each of {', '.join(map(str, LAYERS))} layers ...", flush=True)
     studio = Studio(pack, model_name)
     renderer = held_out_renderer(objects, folder, studio.canvas, judge.device)
     known = references(objects, renderer)
     gallery = hold_gallery(studio, judge, known, objects, each, seed, progress)
     others = {}
     for scale in smg_scales:
-        print(f"Drawing the same with smg_scale {scale} ...", flush=True)
+        print(f"Sampling the same scenes with smg_scale {scale} ...", flush=True)
         other = hold_gallery(Studio(pack, model_name, smg_scale=scale), judge, known, objects, each, seed, progress)
         others[str(scale)] = all_figures(judge, other)
     print("Measuring the judge itself on real renders ...", flush=True)
@@ -154,18 +154,18 @@ def table(report: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=a_count(), default=450, help=f"in all; fewer than {RECORD_FROM} are a trial, which is "
-                        "written into output/ and leaves the record alone")
+    parser.add_argument("--scenes", type=a_count(), default=450, help="total number of scenes; fewer than "
+                        f"{RECORD_FROM} are a trial run, which is written to output/ and keeps the record")
     parser.add_argument("--seed", type=a_count(0), default=1)
-    parser.add_argument("--family", choices=["layerdiff", "text2layer"], default="layerdiff", help="which starter: with "
-                        "text2layer its autoencoder is measured, too, and the files are called evaluation_text2layer")
-    parser.add_argument("--model", help="a layered model's file name, instead of the starter's")
-    parser.add_argument("--smg-scale", type=a_number(0), nargs="*", default=[], help="draw all once more with these, to compare")
+    parser.add_argument("--family", choices=["layerdiff", "text2layer"], default="layerdiff", help="which starter model; with "
+                        "text2layer, the autoencoder is measured too, and the files are called evaluation_text2layer")
+    parser.add_argument("--model", help="file name of a layered model to use instead of the starter")
+    parser.add_argument("--smg-scale", type=a_number(0), nargs="*", default=[], help="also sample all scenes with these values")
     options = parser.parse_args(arguments)
     if options.scenes <= len(LAYERS):
-        parser.error(f"--scenes is {options.scenes}, and two of each number of layers are the least: {2 * len(LAYERS)}.")
+        parser.error(f"--scenes is {options.scenes}, but at least {2 * len(LAYERS)} are required: two for each number of layers.")
     if not JUDGE.exists():
-        print(f"There is no {JUDGE.name} in benchmarks/. Train it: python dev.py train-starter evaluator, then export.",
+        print(f"{JUDGE.name} is missing from benchmarks/. Train it with python dev.py train-starter evaluator, then export.",
               file=sys.stderr)
         return 1
     inprocess.import_host()

@@ -39,7 +39,7 @@ class StackedStudio:
         self.model, self.clip, self.vae, _ = nodes.load.LayerDiffLoadModel.execute(model_name).args
         self.codec = codecs.codec_for(self.vae)
         if not isinstance(self.codec, codecs.StackCodec):
-            raise ValueError(f"{model_name} is not of the Text2Layer family. Evaluate it without --family.")
+            raise ValueError(f"{model_name} is not a Text2Layer model. Evaluate it without --family.")
 
     @property
     def layers(self) -> int:

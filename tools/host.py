@@ -19,10 +19,10 @@ STOP_LIMIT_SECONDS = 15
 
 
 class Server:
-    """The host with the pack in it, alone with folders of its own in `.dev/data/<name>`; a context manager.
+    """ComfyUI with the pack in it, alone with folders of its own in `.dev/data/<name>`; a context manager.
 
     Nothing in the user's own output, input, temporary or user folder is touched. Unless `with_all_packs`, other
-    packs of the user's ComfyUI are left out. `arguments` are passed on to the host's main.py.
+    packs of the user's ComfyUI are left out. `arguments` are passed on to ComfyUI's main.py.
     """
 
     def __init__(self, name: str, *arguments: str, with_all_packs: bool = False, with_pack: bool = True) -> None:
@@ -121,20 +121,20 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Packs:
-    """Options of the host's main.py: where to look for packs, and which to load where all others are left out."""
+    """Options of ComfyUI's main.py: where to look for packs, and which to load where all others are left out."""
 
     search: list[str]
     whitelist: list[str]
 
 
 def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Packs:
-    """The host's options that load this pack (unless not `with_pack`) and the shim where the host has it."""
+    """ComfyUI's options that load this pack (unless not `with_pack`) and the shim where ComfyUI has it."""
     names = [setup.SHIM] if environment.shim.exists() else []
     search = []
     if with_pack:
         folder = environment.host / "custom_nodes"
         installed = [path.name for path in folder.iterdir() if path.resolve() == setup.ROOT] if folder.is_dir() else []
-        # A pack that lies in the host already must not be loaded twice.
+        # A pack that lies in ComfyUI already must not be loaded twice.
         if not installed:
             search = ["--extra-model-paths-config", str(write_search_path(setup.DEV / "custom_nodes.yaml"))]
         names += installed or [setup.PACK_LINK]
@@ -142,7 +142,7 @@ def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Pac
 
 
 def write_search_path(path: Path) -> Path:
-    """Write the small YAML file that tells a host to look for packs in `.dev/custom_nodes`; returns `path`."""
+    """Write the small YAML file that tells ComfyUI to look for packs in `.dev/custom_nodes`; returns `path`."""
     # A JSON string is a YAML string, whatever characters the path has.
     path.write_text(f"layerdiff:\n  custom_nodes: {json.dumps(str(setup.DEV / 'custom_nodes'))}\n", "utf-8")
     return path

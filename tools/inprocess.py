@@ -1,4 +1,4 @@
-"""The host and the pack inside this very process: for tests and measurements that look at models and tensors."""
+"""ComfyUI and the pack inside this very process: for tests and measurements that look at models and tensors."""
 
 import asyncio
 import importlib
@@ -15,9 +15,9 @@ HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server"
 
 
 def import_host() -> None:
-    """Import the host's modules as its main.py does, with every folder that it writes to inside `.dev`.
+    """Import ComfyUI's modules as its main.py does, with every folder that it writes to inside `.dev`.
 
-    The host's folder comes first in sys.path and the repository last: both have something called `nodes`.
+    ComfyUI's folder comes first in sys.path and the repository last: both have something called `nodes`.
     """
     environment = setup.locate()
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != setup.ROOT]
@@ -39,7 +39,7 @@ def import_host() -> None:
 
 
 def load_pack() -> ModuleType:
-    """Load the pack as the host does, after `import_host`; returns its root module.
+    """Load the pack as ComfyUI does, after `import_host`; returns its root module.
 
     Its other modules are attributes from there on, for example `pack.nodes.load`. Raises ImportError.
     """
@@ -47,5 +47,5 @@ def load_pack() -> ModuleType:
 
     path = str(setup.DEV / "custom_nodes" / setup.PACK_LINK)
     if not asyncio.run(nodes.load_custom_node(path)):
-        raise ImportError("The host could not load the pack; its log says why.")
+        raise ImportError("ComfyUI could not load the pack. See its log.")
     return sys.modules[path.replace(".", "_x_")]

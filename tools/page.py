@@ -1,4 +1,4 @@
-"""The host's real page in a headless Chromium, for the tests of the page and for its pictures."""
+"""ComfyUI's real page in a headless Chromium, for the tests of the page and for its pictures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from . import browser
 from .host import Server
 
 WIDTH, HEIGHT = 1750, 950
-# The page opens with a workflow of the host's: before that is there, it would replace what a test puts on the canvas.
+# The page opens with a workflow of ComfyUI's: before that is there, it would replace what a test puts on the canvas.
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.LayerDiffLoadModel
            && document.querySelector("canvas") && window.app.graph?.nodes.length"""
 # Else the page greets a new user with its templates, over the graph, and opens the panel that was open last time.

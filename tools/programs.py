@@ -8,7 +8,7 @@ from pathlib import Path
 from . import browser, setup
 
 PURPOSES = {"chromium": "drives the page", "gimp": "reads our PSD files", "imagemagick": "reads our PSD files",
-            "krita": "reads our OpenRaster files", "xvfb": "is the screen that Krita needs", "xauth": "lets Krita onto xvfb"}
+            "krita": "reads our OpenRaster files", "xvfb": "provides the screen that Krita needs", "xauth": "lets Krita use xvfb"}
 
 
 def missing() -> list[str]:
@@ -25,7 +25,7 @@ def prepare() -> None:
         return
     if not is_debian_as_root():
         for name in names:
-            print(f"{name} is not on this machine ({PURPOSES[name]}): its tests are skipped.", file=sys.stderr)
+            print(f"{name} is not installed ({PURPOSES[name]}): its tests are skipped.", file=sys.stderr)
         return
     with setup.progress(f"{', '.join(names)}, for the tests"):
         setup.run("apt", ["apt-get", "update"])

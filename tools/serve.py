@@ -1,4 +1,4 @@
-"""Start ComfyUI with the pack in it, print its address, and keep it until Ctrl-C."""
+"""Start ComfyUI with the pack, print its address, and run it until Ctrl-C."""
 
 import sys
 
@@ -7,14 +7,14 @@ from .host import Server
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until interrupted. `arguments` are passed on to the host's main.py."""
+    """Serve until interrupted. `arguments` are passed on to ComfyUI's main.py."""
     if {"-h", "--help"} & set(arguments):
-        print(f"usage: dev.py serve [options of ComfyUI's main.py, such as --cpu]\n\n{__doc__}")
+        print(f"usage: dev.py serve [options for ComfyUI's main.py, such as --cpu]\n\n{__doc__}")
         return 0
     print("Starting ComfyUI ...", flush=True)
     try:
         with Server("serve", "--preview-method", "auto", *arguments, with_all_packs=True) as server:
-            print(f"ComfyUI with the pack is at {server.client.address} (Ctrl-C stops it). Its log: {server.log}",
+            print(f"ComfyUI is running at {server.client.address} (press Ctrl-C to stop it). Log: {server.log}",
                   flush=True)
             return server.wait()
     except HostError as error:

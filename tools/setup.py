@@ -1,4 +1,4 @@
-"""Prepares the folder `.dev`: a virtual environment, the host (ComfyUI) and their packages, all pinned.
+"""Prepares the folder `.dev`: a virtual environment and ComfyUI, with their packages, all pinned.
 
 Standard library only, since it runs before anything is installed. Each stage leaves a stamp with a hash of its pins
 when it has ended, so a second run does nothing and an interrupted one goes on where it stopped.
@@ -70,13 +70,12 @@ def locate() -> Environment:
 def users_own(host: Path, python: str | None) -> Environment:
     """A ComfyUI of the user's: its folder, and its Python as given or as found beside it."""
     if not (host / "main.py").is_file() or not (host / "comfy").is_dir():
-        raise SetupError(f"COMFYUI_PATH is {host}, where there is no ComfyUI (no main.py and comfy folder). "
-                         "Set it to the folder that holds ComfyUI's main.py, or unset it to have one fetched.")
+        raise SetupError(f"COMFYUI_PATH is {host}, but there is no ComfyUI (no main.py or no comfy folder). Set it to the "
+                         "folder that contains ComfyUI's main.py, or unset it to download one.")
     if python:
         given = shutil.which(python)
         if given is None:
-            raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run. "
-                             "Set it to the Python that starts your ComfyUI.")
+            raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run. Set it to the Python that runs your ComfyUI.")
         return Environment(Path(given), host)
     nearby = [python_in(host / "venv"), python_in(host / ".venv"), host.parent / "python_embeded" / "python.exe"]
     return Environment(next((path for path in nearby if path.is_file()), Path(sys.executable)), host)
@@ -87,8 +86,8 @@ def check_users_python(python: Path) -> None:
     look = "import importlib.util as u; print(*(n for n in ('torch', 'aiohttp', 'PIL') if u.find_spec(n) is None))"
     missing = subprocess.run([str(python), "-c", look], capture_output=True, text=True, check=True).stdout.split()
     if missing:
-        raise SetupError(f"{python} lacks {', '.join(missing)}, so it is not the Python that starts your ComfyUI. "
-                         "Set COMFYUI_PYTHON to that one.")
+        raise SetupError(f"{python} does not have {', '.join(missing)}, so it is not the Python that runs your ComfyUI. Set "
+                         "COMFYUI_PYTHON to that Python.")
 
 
 def python_in(venv: Path) -> Path:
@@ -122,14 +121,14 @@ def stages(environment: Environment) -> list[Stage]:
     return [
         Stage("venv", f"virtual environment, Python {sys.version.split()[0]}", python, [],
               lambda: run("venv", [sys.executable, "-m", "venv", "--clear", str(DEV / "venv")])),
-        Stage("host", "ComfyUI, the host", host / "main.py", [PINS / "host.txt"], lambda: fetch_host(pip, host)),
-        Stage("torch", "torch (by far the largest)", python, [torch],
+        Stage("host", "ComfyUI", host / "main.py", [PINS / "host.txt"], lambda: fetch_host(pip, host)),
+        Stage("torch", "torch (the largest download)", python, [torch],
               lambda: run("torch", [*constrained, "-r", str(torch)])),
         Stage("torch_companions", "torchvision and torchaudio", python, [companions],
               lambda: run("torch_companions", [*pip, "install", "--no-deps", "-r", str(companions)])),
-        Stage("packages", "packages of the host, the pack and the tests", requirements,
+        Stage("packages", "packages for ComfyUI, the pack and the tests", requirements,
               [CONSTRAINTS, dev, ROOT / "requirements.txt"], install_packages),
-        Stage("check", "a first import of everything", python, [], lambda: check_imports(environment)),
+        Stage("check", "test import of all packages", python, [], lambda: check_imports(environment)),
     ]
 
 
@@ -205,14 +204,14 @@ def unpack_host(archive: Path, target: Path) -> None:
             path = (target / inside[len(HOST_IN_ARCHIVE):]).resolve()
             content = tar.extractfile(member) if member.isfile() else None
             if content is None or target.resolve() not in path.parents:
-                raise SetupError(f"{archive.name} holds {member.name}, which is not a plain file inside its folder. "
-                                 "The archive is not what was expected: report it, and use COMFYUI_PATH meanwhile.")
+                raise SetupError(f"{archive.name} contains {member.name}, which is not a plain file inside its folder. The "
+                                 "archive is not what was expected. Please report this, and use COMFYUI_PATH in the meantime.")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.read())
 
 
 def without_torch(requirements: str) -> str:
-    """The host's requirements without the three torch packages, which are pinned and installed on their own."""
+    """ComfyUI's requirements without the three torch packages, which are pinned and installed on their own."""
     lines = requirements.splitlines()
     return "\n".join(line for line in lines if line.strip() not in ("torch", "torchvision", "torchaudio")) + "\n"
 
@@ -250,10 +249,10 @@ def run(name: str, command: list[str]) -> None:
             raise
     if code != 0:
         text = log.read_text("utf-8", errors="replace").splitlines()
-        raise SetupError(f"This command ended with status {code}:\n  {' '.join(command)}\nIts last lines:\n"
+        raise SetupError(f"This command failed with status {code}:\n  {' '.join(command)}\nIts last lines:\n"
                          + "\n".join(f"  {line}" for line in text[-12:])
-                         + f"\nAll of it: {log}\nUsual causes are no network and a full disk. Mend it and run the same "
-                         "command again: it goes on here. Or set COMFYUI_PATH to a ComfyUI that you have.")
+                         + f"\nFull log: {log}\nCommon causes are a missing network connection and a full disk. Fix the cause "
+                         "and run the same command again to continue, or set COMFYUI_PATH to your own ComfyUI.")
 
 
 @contextlib.contextmanager

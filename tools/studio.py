@@ -19,8 +19,8 @@ class Progress:
         """So many scenes more are drawn, the last ones of so many layers."""
         self.done += count
         spent = time.monotonic() - self.since
-        print(f"  {self.done} of {self.total} scenes, the last {count} of {layers} layers; {spent / self.done:.1f} s a scene, "
-              f"{spent / self.done * (self.total - self.done) / 60:.1f} minutes left", flush=True)
+        print(f"  {self.done} of {self.total} scenes, the last {count} with {layers} layers; {spent / self.done:.1f} s per "
+              f"scene, {spent / self.done * (self.total - self.done) / 60:.1f} minutes left", flush=True)
 
 
 def defaults(node: Any) -> dict[str, Any]:
@@ -29,5 +29,5 @@ def defaults(node: Any) -> dict[str, Any]:
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """The host's [N, H, W, 3] -> [N, 3, H, W]."""
+    """ComfyUI's [N, H, W, 3] -> [N, 3, H, W]."""
     return images.movedim(-1, 1)

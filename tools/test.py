@@ -1,4 +1,4 @@
-"""Style, types and tests. With arguments, pytest alone with these arguments."""
+"""Run style checks, type checks and all tests. With arguments, run only pytest with them."""
 
 import importlib.util
 import subprocess
@@ -18,14 +18,14 @@ def main(arguments: list[str]) -> int:
     missing = [name for name in ("pytest", "ruff", "mypy") if importlib.util.find_spec(name) is None]
     if missing:
         # Only where the Python is the user's own: nothing is installed there unasked.
-        print(f"{sys.executable} lacks {', '.join(missing)}. Install them there with:\n"
+        print(f"{sys.executable} does not have {', '.join(missing)}. Install them with:\n"
               f"  {sys.executable} -m pip install -r {setup.PINS / 'dev.txt'}", file=sys.stderr)
         return 1
     try:
         programs.prepare()
         front_end.prepare()
     except setup.SetupError as error:
-        print(f"\nSet-up failed. {error}", file=sys.stderr)
+        print(f"\nSetup failed. {error}", file=sys.stderr)
         return 1
     python = sys.executable
     pytest = [python, "-m", "pytest", *arguments]

@@ -1,5 +1,5 @@
-"""Trains the starter in stages: vae, decoder, text, unet, evaluator. Each goes on where it stopped; `show` measures the
-autoencoder, `export` writes the files."""
+"""Train the starter model in stages: vae, decoder, text, unet, evaluator. An interrupted stage is resumed. `show` measures
+the autoencoder, `export` writes the files."""
 
 import argparse
 import copy
@@ -17,7 +17,7 @@ from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.training_world import World, average_of
 
 # isort: split
-# the host and the pack can be imported once training_world has been
+# ComfyUI and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
 from layerdiff_pack.layerdiff_core.data.render import compose
@@ -273,24 +273,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
-                        help="how long to train in all, earlier starts included")
+                        help="total training time, including earlier runs")
     parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
-    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="where the state is kept")
-    parser.add_argument("--models", default=str(MODELS), help="where export writes the starter")
-    parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="where export writes the judge")
-    parser.add_argument("--batch", type=a_count(16), default=48, help="pictures, or layers, in a step")
+    parser.add_argument("--data", default=str(setup.DEV / "data"), help="folder of the training images")
+    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="folder of the training state")
+    parser.add_argument("--models", default=str(MODELS), help="folder to which export writes the starter model")
+    parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="folder to which export writes the judge")
+    parser.add_argument("--batch", type=a_count(16), default=48, help="images or layers per step")
     parser.add_argument("--rate", type=a_number(0, above=True),
-                        help="the learning rate at its height, instead of the stage's own")
-    parser.add_argument("--start", type=a_file, help="a layered model's file to begin text and UNet from, as far as it fits")
-    parser.add_argument("--pure-noise", type=a_number(0, 1), default=0.5, help="share of scenes that the UNet sees as pure noise")
-    parser.add_argument("--threads", type=a_count(0), default=0, help="threads to compute with; 0: as many as there are cores")
-    parser.add_argument("--ring", type=a_count(), default=1024, help="foregrounds held ready for the autoencoder")
-    parser.add_argument("--objects", type=a_count(), default=64, help="how many of the objects, the most iconic first")
-    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d alone, 2: 3d and flat")
-    parser.add_argument("--variants", type=a_count(), default=6, help="drawings of each object in each slot, size and light")
-    parser.add_argument("--place-variants", type=a_count(), default=16, help="pictures of each place in each light")
-    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="time between sample sheets")
+                        help="maximum learning rate, instead of the default of the stage")
+    parser.add_argument("--start", type=a_file, help="layered model file to start text and UNet from, as far as its weights fit")
+    parser.add_argument("--pure-noise", type=a_number(0, 1), default=0.5,
+                        help="fraction of scenes that the UNet sees as pure noise")
+    parser.add_argument("--threads", type=a_count(0), default=0, help="number of CPU threads; 0: one per core")
+    parser.add_argument("--ring", type=a_count(), default=1024, help="number of foregrounds kept in memory for the autoencoder")
+    parser.add_argument("--objects", type=a_count(), default=64, help="number of objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d only, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings per object, slot, size and light")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="images per place and light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="seconds between sample sheets")
     options = parser.parse_args()
     check_stages(parser, "train-starter", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
     leave_on_signals()

@@ -1,5 +1,5 @@
-"""Trains the Text2Layer starter in stages: autoencoder, unet, decoder. Each goes on where it stopped; `export` writes the
-file."""
+"""Train the Text2Layer starter model in stages: autoencoder, unet, decoder. An interrupted stage is resumed. `export` writes
+the file."""
 
 import argparse
 import itertools
@@ -22,7 +22,7 @@ from tools.train_starter import MODELS, TELL_EVERY
 from tools.training_world import World
 
 # isort: split
-# the host and the pack can be imported once train_starter has been
+# ComfyUI and the pack can be imported once train_starter has been
 import comfy.ops
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from layerdiff_pack.layerdiff_core import checkpoint
@@ -297,20 +297,20 @@ NEEDED = {"unet": {AUTOENCODER_FILE: "autoencoder"}, "decoder": {AUTOENCODER_FIL
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
-                        help="how long to train in all, earlier starts included")
+                        help="total training time, including earlier runs")
     parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--data", default=str(setup.DEV / "data"), help="where the training pictures lie")
-    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="where the state is kept")
-    parser.add_argument("--batch", type=a_count(), default=16, help="scenes in a step")
-    parser.add_argument("--foregrounds", type=a_count(1, 49), default=1, help="foregrounds of a scene")
-    parser.add_argument("--objects", type=a_count(), default=48, help="how many of the objects, the most iconic first")
-    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d alone, 2: 3d and flat")
-    parser.add_argument("--variants", type=a_count(), default=6, help="drawings of each object in each slot, size and light")
-    parser.add_argument("--scenes", type=a_count(8), default=16000, help="scenes kept encoded for the UNet")
-    parser.add_argument("--refresh", type=a_count(), default=8, help="scenes drawn anew at each step of the UNet")
-    parser.add_argument("--rate", type=a_number(0), default=0, help="the highest learning rate, 0 for the stage's own")
-    parser.add_argument("--place-variants", type=a_count(), default=16, help="pictures of each place in each light")
-    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="time between sample sheets")
+    parser.add_argument("--data", default=str(setup.DEV / "data"), help="folder of the training images")
+    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "text2layer"), help="folder of the training state")
+    parser.add_argument("--batch", type=a_count(), default=16, help="scenes per step")
+    parser.add_argument("--foregrounds", type=a_count(1, 49), default=1, help="foregrounds per scene")
+    parser.add_argument("--objects", type=a_count(), default=48, help="number of objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d only, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings per object, slot, size and light")
+    parser.add_argument("--scenes", type=a_count(8), default=16000, help="number of encoded scenes kept for the UNet")
+    parser.add_argument("--refresh", type=a_count(), default=8, help="scenes replaced at each step of the UNet")
+    parser.add_argument("--rate", type=a_number(0), default=0, help="maximum learning rate; 0: the default of the stage")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="images per place and light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="seconds between sample sheets")
     parser.set_defaults(seed=0, start=None)
     return parser
 
@@ -325,9 +325,9 @@ def main() -> None:
     parser = arguments()
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--start", type=a_file,
-                        help="a model's file to begin with, as far as its weights fit: the starter of one foreground "
-                        "for two")
-    parser.add_argument("--file", help="what export writes, instead of the starter in models/")
+                        help="model file to start from, as far as its weights fit, for example the starter with one foreground "
+                        "for a model with two")
+    parser.add_argument("--file", help="file that export writes, instead of the starter model in models/")
     options = parser.parse_args()
     check_stages(parser, "train-text2layer", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
     leave_on_signals()

@@ -1,4 +1,4 @@
-"""The host's network classes and the pack's modules for training: no server, no nodes, no folders of the host's."""
+"""ComfyUI's network classes and the pack's modules for training: no server, no nodes, no folders of ComfyUI's."""
 
 import importlib
 import json
@@ -15,7 +15,7 @@ WORDS_FILE = "clip_words.json"
 
 
 def import_networks() -> None:
-    """Make `layerdiff_pack` importable: the pack's own modules, with the host's `comfy` beside them."""
+    """Make `layerdiff_pack` importable: the pack's own modules, with ComfyUI's `comfy` beside them."""
     environment = setup.locate()
     sys.path.insert(0, str(environment.host))
     if environment.shim.exists():
@@ -32,7 +32,7 @@ def import_networks() -> None:
 
 
 def word_tokenizer(folder: Path, words: set[str]) -> tuple[Callable[[str], list[int]], int, int]:
-    """CLIP's tokens of single words by the host's own tokenizer, remembered in `folder`; and the start and end token."""
+    """CLIP's tokens of single words by ComfyUI's own tokenizer, remembered in `folder`; and the start and end token."""
     path = folder / WORDS_FILE
     known = json.loads(path.read_text("utf-8")) if path.exists() else {"words": {}}
     missing = sorted(words - known["words"].keys())

@@ -15,13 +15,13 @@ SIDE = 1024
 STEP_MS, LAST_MS = 700, 2500
 QUALITY = 90
 EXIF_MODEL = 0x0110
-"""Where the host keeps the prompt in a WebP; further texts follow in the tags below it."""
+"""Where ComfyUI keeps the prompt in a WebP; further texts follow in the tags below it."""
 
 
 def write_animation(document: Document, path: Path, text: dict[str, str], linear: bool = False) -> None:
     """Write an endless animated WebP: frame k shows the k lowest visible layers together, the last stays longest.
 
-    Frames have alpha and are scaled down to 1024 pixels at most. text: metadata, stored as the host's animated WebP
+    Frames have alpha and are scaled down to 1024 pixels at most. text: metadata, stored as ComfyUI's animated WebP
     node does it. linear: as composite takes it. ValueError where there is nothing to show, or numbers are not finite.
     """
     layers = [layer for layer in document.layers if layer.visible]

@@ -141,7 +141,7 @@ def reconstruction_figures(layers: Layers, found: Layers, image: Tensor) -> dict
 @torch.no_grad()
 def latent_maps(model: CompositionAutoencoder, batches: list[Layers], mean: Tensor, std: Tensor) -> dict[str, Any]:
     """The linear maps from normalised latents that fit best, as the file keeps them: to the composed image's colours in
-    -1..1, for the host's live preview, and to each foreground's mask in 0..1, for Self-Mask Guidance.
+    -1..1, for ComfyUI's live preview, and to each foreground's mask in 0..1, for Self-Mask Guidance.
 
     mean and std [C]. Returns rgb_factors [C][3], rgb_bias [3], mask_factors [C][N], mask_bias [N].
     """

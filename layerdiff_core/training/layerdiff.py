@@ -98,7 +98,7 @@ def told_classes(told: Told) -> list[list[int]]:
 
 
 def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, heads: int, **options: object) -> Tensor:
-    """Attention as two matrix products, in the place that the host offers for it: on a CPU its backward is faster
+    """Attention as two matrix products, in the place that ComfyUI offers for it: on a CPU its backward is faster
     than the fused kernels' at the starter's sizes. q, k, v: [N, tokens, dim]."""
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
     weight = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
@@ -106,7 +106,7 @@ def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, hea
 
 
 class TextSide(nn.Module):
-    """What makes a UNet's context of prompts: the host's CLIP text model, and the enhancer."""
+    """What makes a UNet's context of prompts: ComfyUI's CLIP text model, and the enhancer."""
 
     def __init__(self, text: Any, enhancer: nn.Module):
         super().__init__()
@@ -114,7 +114,7 @@ class TextSide(nn.Module):
         self.enhancer = enhancer
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, T] -> tokens [N, T, dim], as the host's CLIP gives them."""
+        """Rows [N, T] -> tokens [N, T, dim], as ComfyUI's CLIP gives them."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
     def context(self, rows: Tensor, global_rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class TextSide(nn.Module):
 
 
 class LayerDiff(TextSide):
-    """The trained parts together: the host's layer-collaborative UNet, and the text side."""
+    """The trained parts together: ComfyUI's layer-collaborative UNet, and the text side."""
 
     def __init__(self, unet: nn.Module, text: Any, enhancer: nn.Module):
         super().__init__(text, enhancer)
@@ -166,7 +166,7 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
 @torch.no_grad()
 def sample(model: LayerDiff, context: Tensor, none: Tensor, shape: tuple[int, ...], layers: int, steps: int,
            scale: float, alphas: Tensor, generator: torch.Generator) -> Tensor:
-    """DDIM for v-prediction, for sample sheets while training; users sample in the host. Returns normalised latents.
+    """DDIM for v-prediction, for sample sheets while training; users sample in ComfyUI. Returns normalised latents.
 
     context [N, T, dim], none [1, T, dim], shape (N, 2C, h, w), layers innermost; scale: guidance scale.
     """

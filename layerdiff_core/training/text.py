@@ -1,4 +1,4 @@
-"""Words for the starter: a small vocabulary inside CLIP's own, so that the host's tokenizer serves unchanged."""
+"""Words for the starter: a small vocabulary inside CLIP's own, so that ComfyUI's tokenizer serves unchanged."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ class Vocabulary:
         return len(self.token_ids) + 1
 
     def rows(self, prompt: str) -> np.ndarray:
-        """Rows of a prompt as the host would lay it out: start, words, then the end token up to LENGTH."""
+        """Rows of a prompt as ComfyUI would lay it out: start, words, then the end token up to LENGTH."""
         ids = [self.start]
         for word in split_words(prompt):
             if word not in self.words:

@@ -121,7 +121,7 @@ def thing_weights(masks: Tensor) -> Tensor:
 
 
 class Text2Layer(nn.Module):
-    """CaT2I-AE-SD's trained parts: the host's UNet as it is, and its CLIP text model."""
+    """CaT2I-AE-SD's trained parts: ComfyUI's UNet as it is, and its CLIP text model."""
 
     def __init__(self, unet: nn.Module, text: Any):
         super().__init__()
@@ -129,7 +129,7 @@ class Text2Layer(nn.Module):
         self.text: Any = text
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, LENGTH] -> tokens [N, LENGTH, dim], as the host's CLIP gives them."""
+        """Rows [N, LENGTH] -> tokens [N, LENGTH, dim], as ComfyUI's CLIP gives them."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int = 1) -> Tensor:

@@ -78,7 +78,7 @@ class Step:
 class AutoencoderObjective:
     """L1, L1 of a Laplacian pyramid, a perceptual term on random features, a light KL term; late, an adversarial one.
 
-    `vae` is the host's AutoencoderKL over patches. Ours: the SD autoencoder's loss, its perceptual term on fixed random
+    `vae` is ComfyUI's AutoencoderKL over patches. Ours: the SD autoencoder's loss, its perceptual term on fixed random
     features, since LPIPS has to be fetched, and with weights by pixel. latent_std [1, C, 1, 1], to go on with the decoder
     alone: latents get noise of up to DECODER_NOISE times their deviation, which a diffusion model leaves, too.
     """
@@ -129,7 +129,7 @@ def latent_statistics(vae: Any, batches: Iterator[Pictures], count: int = 16) ->
 
 @torch.no_grad()
 def preview_factors(vae: Any, pixels: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[float]], list[float]]:
-    """The linear map from normalised latents to colours in -1..1 that fits best, for the host's live preview.
+    """The linear map from normalised latents to colours in -1..1 that fits best, for ComfyUI's live preview.
 
     pixels [N, 3, H, W] in 0..1; mean and std [C]. Returns factors [C][3] and bias [3].
     """
@@ -142,5 +142,5 @@ def preview_factors(vae: Any, pixels: Tensor, mean: Tensor, std: Tensor) -> tupl
 
 @torch.no_grad()
 def encode(vae: Any, pixels: Tensor) -> Tensor:
-    """The latent that the host's VAE would give: [N, 3, H, W] in 0..1 -> [N, C, h, w], not normalised."""
+    """The latent that ComfyUI's VAE would give: [N, 3, H, W] in 0..1 -> [N, C, h, w], not normalised."""
     return vae.encode(pixels * 2 - 1).float()

@@ -208,8 +208,8 @@ def layers_in(latent: dict[str, Any]) -> int:
                          "layers cannot be freed. Use Keep Layers on the MODEL instead, or a LayerDiff model.")
     count = len(samples_of(latent))
     if LAYERS_KEY not in latent and INDEX_KEY in latent:
-        raise ValueError("This latent no longer says how many layers its scenes have: Rebatch Latents forgets it. Move this "
-                         "node before Rebatch Latents.")
+        raise ValueError("The number of layers per scene is missing from this latent because Rebatch Latents removes it. Move "
+                         "this node before Rebatch Latents.")
     layers = said_layers(latent, LAYERS_KEY) or count
     check_whole_scenes(count, layers, latent.get(INDEX_KEY))
     return layers

@@ -1,4 +1,4 @@
-"""Where layered models lie: the host's folder `layered_models`, wherever the user keeps models, and the pack's own."""
+"""Where layered models lie: ComfyUI's folder `layered_models`, wherever the user keeps models, and the pack's own."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ EXTENSIONS = {".safetensors"}
 
 
 def register() -> None:
-    """Make the folder known to the host. Folders that the user's extra_model_paths.yaml gave for it stay first."""
+    """Make the folder known to ComfyUI. Folders that the user's extra_model_paths.yaml gave for it stay first."""
     for folder in (Path(folder_paths.models_dir) / KEY, STARTERS):
         folder_paths.add_model_folder_path(KEY, str(folder))
-    # The host knows no extensions for a key of ours and would list every file.
+    # ComfyUI knows no extensions for a key of ours and would list every file.
     folder_paths.folder_names_and_paths[KEY][1].update(EXTENSIONS)
 
 
 def model_names() -> list[str]:
-    """Names of the model files, as the host lists them."""
+    """Names of the model files, as ComfyUI lists them."""
     return folder_paths.get_filename_list(KEY)
 
 
 def model_path(name: str) -> Path:
-    """The path of a model that the host listed. ValueError when it has gone."""
+    """The path of a model that ComfyUI listed. ValueError when it has gone."""
     path = folder_paths.get_full_path(KEY, name)
     if path is None:
         raise ValueError(f"There is no layered model called {name!r}. Put it into models/{KEY}, press R to refresh the "

@@ -115,7 +115,7 @@ def keep_layers(model: Any, codec: StackCodec, known: Layers, keep: str, start: 
 
     patched = model.clone()
     patched.set_model_sampler_post_cfg_function(steer)
-    patched.set_additional_models("layerdiff_keep", [vae.patcher])  # the host loads the VAE beside the model
+    patched.set_additional_models("layerdiff_keep", [vae.patcher])  # ComfyUI loads the VAE beside the model
     return patched
 
 

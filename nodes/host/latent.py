@@ -53,7 +53,7 @@ class StackedLatent(MeasuredLatent):
 
 
 def preview_grid(x0: Tensor) -> Tensor:
-    """All layers beside each other, their masks below: [N, 2C, h, w] -> [1, C, rows, columns] for the host's preview."""
+    """All layers beside each other, their masks below: [N, 2C, h, w] -> [1, C, rows, columns] for ComfyUI's preview."""
     picture, mask = x0.chunk(2, dim=1)
     rows = []
     for start in range(0, len(x0), COLUMNS):

@@ -98,7 +98,7 @@ def unet_config(architecture: dict) -> dict:
 
 
 class PatchAutoencoder(AutoencoderKL):
-    """The host's VAE over patches of pixels, which makes the starter's fast on a CPU: the full resolution is where a
+    """ComfyUI's VAE over patches of pixels, which makes the starter's fast on a CPU: the full resolution is where a
     small autoencoder spends its time.
 
     `decoder`, where there is one: the decoder's own "patch" and "ddconfig", for one that is stronger than the encoder, and
@@ -145,13 +145,13 @@ def autoencoder(architecture: dict) -> PatchAutoencoder:
 
 
 def composition_autoencoder(architecture: dict, kind: type = CompositionAutoencoder) -> Any:
-    """CaT2I-AE of a Text2Layer architecture, of the host's encoder and decoder; its weights are not initialised."""
+    """CaT2I-AE of a Text2Layer architecture, of ComfyUI's encoder and decoder; its weights are not initialised."""
     config = {**architecture["vae"]["ddconfig"], "z_channels": architecture["latent"]["channels"]}
     return kind(Encoder, Decoder, config, architecture["foregrounds"], architecture["vae"]["patch"], PLAIN)
 
 
 class TrainableCLIPLayer(CLIPLayer):
-    """The host's layer adds in place, which a backward pass through its norms cannot bear."""
+    """ComfyUI's layer adds in place, which a backward pass through its norms cannot bear."""
 
     def forward(self, x: Tensor, mask: Any = None, optimized_attention: Any = None) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
@@ -183,7 +183,7 @@ def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
 
 
 def initialise(model: nn.Module) -> None:
-    """Fresh weights for a network of the host's classes, which come uninitialised: torch's own defaults."""
+    """Fresh weights for a network of ComfyUI's classes, which come uninitialised: torch's own defaults."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             _reset(module)

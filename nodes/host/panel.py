@@ -33,7 +33,7 @@ def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str,
 
 
 def _file(pixels: np.ndarray) -> ui.SavedResult:
-    """Write a picture into the host's temporary folder, under its content's name: the same one is there only once."""
+    """Write a picture into ComfyUI's temporary folder, under its content's name: the same one is there only once."""
     name = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32] + ".png"
     path = Path(folder_paths.get_temp_directory()) / SUBFOLDER / name
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Where the host wants files saved, and what it writes into them."""
+"""Where ComfyUI wants files saved, and what it writes into them."""
 
 import json
 import os
@@ -12,15 +12,15 @@ from ...layerdiff_core.whole import system_words
 
 
 def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
-    """Where files of this width and height are saved by the host's rules.
+    """Where files of this width and height are saved by ComfyUI's rules.
 
     Returns the folder, the start of their names with a counter that is not taken yet, and the subfolder as the page asks
-    for it. The host raises for a prefix that leads out; ValueError for one that cannot be made into names.
+    for it. ComfyUI raises for a prefix that leads out; ValueError for one that cannot be made into names.
     """
-    # The host's name for the number within a batch; the layers of a document are not one, they number themselves.
+    # ComfyUI's name for the number within a batch; the layers of a document are not one, they number themselves.
     prefix = filename_prefix.replace("%batch_num%", "0")
     if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
-        # The host would count no further than 1 here, and write each file over the one before.
+        # ComfyUI would count no further than 1 here, and write each file over the one before.
         raise ValueError(f"The filename_prefix {filename_prefix!r} does not contain a file name. Add the start of a name, such "
                          f"as LayerDiff, after the subfolders.")
     try:
@@ -34,7 +34,7 @@ def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, s
 
 
 def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
-    """Prompt and workflow of the running graph under the keys, and on the conditions, of the host's Save Image."""
+    """Prompt and workflow of the running graph under the keys, and on the conditions, of ComfyUI's Save Image."""
     if args.disable_metadata:
         return {}
     text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}

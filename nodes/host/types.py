@@ -1,11 +1,11 @@
-"""Socket types of the host that the pack's nodes share."""
+"""Socket types of ComfyUI that the pack's nodes share."""
 
 from typing import Any
 
 from comfy_api.latest import io
 
 LAYERS: Any = io.Layers if hasattr(io, "Layers") else io.Custom("LAYERS")
-"""The host's layer document; hosts up to 0.30.0 have no name for it yet."""
+"""ComfyUI's layer document; ComfyUI up to 0.30.0 has no name for it yet."""
 
 ENHANCER: Any = io.Custom("LAYER_ENHANCER")
 """The layer-specific prompt enhancer of a layered model."""

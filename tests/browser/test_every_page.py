@@ -189,10 +189,10 @@ def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server
 # The service behind the page's node search: names of what a word finds, best first.
 SEARCH = """words => document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s.get("nodeDef")
     .nodeSearchService.searchNode(words, [], { limit: 64 }).map((found) => found.name)"""
-# The node, and among how many first: a name that holds or resembles the word comes before an alias.
+# The node, and among how many first. Once the page knows how often nodes are used, those come before others in this order.
 FOUND = {
     "layer": ("SetLayer", 1), "text to layers": ("SMGKSampler", 1), "text2layer": ("LoadModel", 1),
-    "regenerate": ("FreeLayers", 1), "redraw": ("FreeLayers", 1), "regenerate layer": ("FreeLayers", 1),
+    "regenerate": ("FreeLayers", 8), "redraw": ("FreeLayers", 1), "regenerate layer": ("FreeLayers", 1),
     "edit layer": ("FreeLayers", 3), "remove background layer": ("SetLayer", 1), "delete layer": ("SetLayer", 1),
     "rotate layer": ("SetLayer", 1), "alpha": ("DecodeLayers", 9), "split layers": ("DecodeLayers", 1),
     "merge layers": ("CompositeLayers", 1), "photoshop": ("ExportLayers", 1), "halo": ("HealSeams", 5),

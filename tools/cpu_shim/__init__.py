@@ -1,3 +1,3 @@
-"""Lets the host load this folder; the work is done by prestartup_script.py."""
+"""Lets ComfyUI load this folder; the work is done by prestartup_script.py."""
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

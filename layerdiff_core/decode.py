@@ -1,11 +1,14 @@
 """From what a VAE decoded to layers: masks become coverage, colours are carried under edges, scenes become documents."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from .edges import bleed_colours, soft_threshold
 from .latents import free_mask
-from .layers import Document, make_document
+from .layers import Document, Layer, make_document
+from .placement import layer_pixels
 
 
 def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, softness: float) -> tuple[Tensor, Tensor]:
@@ -25,6 +28,26 @@ def scene_documents(pictures: Tensor, coverage: Tensor, layers: int, names: str)
     titles = named_lines(names)[:layers]
     titles += ["background" if number == 0 else f"layer {number}" for number in range(len(titles), layers)]
     return [make_document(p, c, titles) for p, c in zip(pictures.split(layers), coverage.split(layers))]
+
+
+def edited_pixels(pictures: Tensor, coverage: Tensor, layers: int, edited: Mapping[int, Document]) -> tuple[Tensor, Tensor]:
+    """Colours and coverage as `finish_layers` gives them, of some scenes as their edits leave them.
+
+    edited: by scene, from 0; its layers, on its canvas, take the place of the scene's `layers`, in its order, whatever their
+    eyes and their opacity say: there may be more or fewer. Returns colours [N, H, W, 3] and coverage [N, H, W].
+    """
+    pairs = list(zip(pictures.split(layers), coverage.split(layers)))
+    for scene, document in edited.items():
+        placed = [_on_canvas(layer, document) for layer in document.layers]
+        pairs[scene] = (torch.cat([p for p, _ in placed]).to(pictures), torch.cat([c for _, c in placed]).to(coverage))
+    return torch.cat([p for p, _ in pairs]), torch.cat([c for _, c in pairs])
+
+
+def _on_canvas(layer: Layer, document: Document) -> tuple[Tensor, Tensor]:
+    if layer.is_upright and (layer.x, layer.y, layer.w, layer.h) == (0, 0, *document.canvas):
+        # Where it was decoded; its colours are carried on already.
+        return layer.image, layer.coverage
+    return layer_pixels(Document([layer], document.canvas))
 
 
 def named_lines(names: str) -> list[str]:

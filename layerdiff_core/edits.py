@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .blend import check_mode
-from .layers import MAX_SIDE, Document, Layer, change_layer
+from .layers import MAX_LAYERS, MAX_SIDE, Document, Layer, change_layer
 
 LARGEST_SCALE = 100
 FARTHEST = LARGEST_SCALE * MAX_SIDE
@@ -18,41 +18,51 @@ RANGES = {"opacity": (0, 1), "right": (-FARTHEST, FARTHEST), "down": (-FARTHEST,
           "scale": (1 / LARGEST_SCALE, LARGEST_SCALE), "rotation": (-36000, 36000)}
 """Numbers that a layer's edits may hold, with what they may be; right and down are whole."""
 
+FLAGS = ("visible", "locked", "deleted")
+"""Those that are true or false."""
+
 HOW_TO = "Reset the layer panel, or leave the node's input edits empty."
 
 
-def apply_edits(document: Document, text: str) -> tuple[Document, bool]:
+def apply_edits(document: Document, text: str, shown: Document | None = None) -> tuple[Document, bool]:
     """Do to a document what the page's layer panel wrote down.
 
-    text: JSON, or "" for no edits. {"version": 1, "made_for": fingerprint, "order": [original indices, bottom first],
-    "solo": original index, "layers": {"original index": {"visible", "opacity", "blend_mode", "right", "down", "scale",
-    "rotation" (degrees clockwise), "locked"}}}; what is absent stays as it is; right to rotation as in change_layer.
-    A solo layer is the only visible one, even where its own eye is closed; layers that the order leaves out come on
-    top. Returns the changed copy, and whether the edits were made for other layers: then they are applied as far as
-    these layers exist. ValueError for a text that is not sound or names a layer that is not there. Source: ours.
+    text: JSON, or "" for no edits. {"version": 1, "made_for": fingerprint, "order": [layers' numbers, bottom first],
+    "copies": {"number": number of the layer that it is a copy of}, "layers": {"number": {"name", "visible", "opacity",
+    "blend_mode", "right", "down", "scale", "rotation" (degrees clockwise), "locked", "deleted"}}}. Layers are numbered as
+    they came, from 0 at the bottom, copies from 50 on. What is absent stays as it is; right to rotation as in change_layer.
+    Layers that the order leaves out come on top. "solo", which older panels wrote, was a view and changes nothing.
+    shown: the document whose fingerprint counts, where the panel shows another one. Returns the changed copy and False; or,
+    where the edits were made for other layers, the document itself and True: the panel asks whether they hold for these.
+    ValueError for a text that is not sound, that names a layer that is not there, or that leaves none or more than 50.
+    Source: ours.
     """
     if not text.strip():
         return document, False
     edits = _parse(text)
-    stale = "made_for" in edits and edits["made_for"] != fingerprint(document)
+    if "made_for" in edits and edits["made_for"] != fingerprint(shown or document):
+        return document, True
     count = len(document.layers)
+    originals = {number: number for number in range(count)}
+    originals |= {int(key): original for key, original in edits.get("copies", {}).items()}
     changes = {int(key): change for key, change in edits.get("layers", {}).items()}
-    order, solo = edits.get("order", []), edits.get("solo")
-    missing = [index for index in [*changes, *order, *([] if solo is None else [solo])] if index >= count]
-    if missing and not stale:
+    order = edits.get("order", [])
+    missing = [number for number in [*originals.values(), *changes, *order] if number not in originals]
+    if missing:
         raise ValueError(f"The edits refer to layer {missing[0]}, but the layers are numbered 0 to {count - 1}. {HOW_TO}")
-    for index, change in changes.items():
-        if index < count:
-            kept = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}
-            moves = {key: change[key] for key in ("right", "down", "scale") if key in change}
-            kept |= {key: change[key] for key in kept if key in change}
-            document = change_layer(document, index, **kept, **moves, degrees=change.get("rotation", 0.0))
-    order = [index for index in order if index < count]
-    order += [index for index in range(count) if index not in order]
-    layers = document.layers
-    if solo is not None and solo < count:
-        layers = [replace(layer, visible=index == solo) for index, layer in enumerate(layers)]
-    return replace(document, layers=[layers[index] for index in order]), stale
+    order = [*order, *(number for number in sorted(originals) if number not in order)]
+    order = [number for number in order if not changes.get(number, {}).get("deleted")]
+    if not 1 <= len(order) <= MAX_LAYERS:
+        raise ValueError(f"The edits leave {len(order)} layers; there must be 1 to {MAX_LAYERS}. {HOW_TO}")
+    layers = [_changed(document, originals[number], changes.get(number, {})) for number in order]
+    return replace(document, layers=layers), False
+
+
+def _changed(document: Document, index: int, change: dict[str, Any]) -> Layer:
+    """One layer of the document as its edits leave it."""
+    fields = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}
+    fields |= {key: change[key] for key in ("name", "right", "down", "scale", *fields) if key in change}
+    return change_layer(document, index, **fields, degrees=change.get("rotation", 0.0)).layers[index]
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -62,17 +72,22 @@ def _parse(text: str) -> dict[str, Any]:
         raise ValueError(f"The edits are not valid JSON ({error}). {HOW_TO}") from None
     _must(isinstance(edits, dict), "an object", edits)
     _must(edits.get("version") == 1, '"version": 1', edits.get("version"))
-    _only(edits, {"version", "made_for", "order", "solo", "layers"}, "the edits")
+    _only(edits, {"version", "made_for", "order", "solo", "copies", "layers"}, "the edits")
     _must(isinstance(edits.get("made_for", ""), str), "a text as made_for", edits.get("made_for"))
     order, layers = edits.get("order", []), edits.get("layers", {})
     sound = isinstance(order, list) and all(map(_is_index, order)) and len(set(order)) == len(order)
     _must(sound, "different layers' numbers as order", order)
     _must("solo" not in edits or _is_index(edits["solo"]), "a layer's number as solo", edits.get("solo"))
+    copies = edits.get("copies", {})
+    _must(isinstance(copies, dict), "an object as copies", copies)
+    for key, original in copies.items():
+        _must(_is_key(key) and int(key) >= MAX_LAYERS, f"numbers from {MAX_LAYERS} on as keys of copies", key)
+        _must(_is_index(original) and original < MAX_LAYERS, f"a layer's number for copy {key}", original)
     _must(isinstance(layers, dict), "an object as layers", layers)
     for key, change in layers.items():
-        _must(key.isascii() and key.isdigit() and str(int(key[:9])) == key, "layers' numbers as keys of layers", key)
+        _must(_is_key(key), "layers' numbers as keys of layers", key)
         _must(isinstance(change, dict), f"an object for layer {key}", change)
-        _only(change, {"visible", "locked", "blend_mode", *RANGES}, f"layer {key}")
+        _only(change, {"name", *FLAGS, "blend_mode", *RANGES}, f"layer {key}")
         for name, value in change.items():
             _check_field(name, value, f"layer {key}")
     return edits
@@ -81,7 +96,9 @@ def _parse(text: str) -> dict[str, Any]:
 def _check_field(name: str, value: Any, where: str) -> None:
     if name == "blend_mode":
         check_mode(value)
-    elif name in ("visible", "locked"):
+    elif name == "name":
+        _must(isinstance(value, str) and value.strip() != "", f"a text that is not empty as name of {where}", value)
+    elif name in FLAGS:
         _must(isinstance(value, bool), f"true or false as {name} of {where}", value)
     else:
         low, high = RANGES[name]
@@ -93,6 +110,10 @@ def _check_field(name: str, value: Any, where: str) -> None:
 
 def _is_index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_key(key: str) -> bool:
+    return key.isascii() and key.isdigit() and str(int(key[:9])) == key
 
 
 def _only(given: dict[str, Any], known: set[str], where: str) -> None:

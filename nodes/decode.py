@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
-from ..layerdiff_core.decode import finish_layers, named_lines, scene_documents
+from ..layerdiff_core.decode import edited_pixels, finish_layers, named_lines, scene_documents
 from ..layerdiff_core.edits import apply_edits
 from .host.codecs import codec_for
 from .host.editor import editor_ui
@@ -44,9 +44,11 @@ class LayerDiffDecodeLayers(io.ComfyNode):
                 LAYERS.Output("layers", display_name="layers", is_output_list=True, tooltip="The layers of the chosen scene, "
                               "background first, with the layer panel's edits applied. A list if scene is -1."),
                 io.Image.Output("images", display_name="images", tooltip="The images of all layers of all scenes. Colours "
-                                "extend beyond the edge of the mask."),
+                                "extend beyond the edge of the mask. The layer panel's edits apply to the scenes that are "
+                                "output as layers."),
                 io.Mask.Output("coverage", display_name="coverage", tooltip="The masks of all layers of all scenes. 1 means "
-                               "covered by the layer, the inverse of Load Image's mask."),
+                               "covered by the layer, the inverse of Load Image's mask. The layer panel's edits apply to the "
+                               "scenes that are output as layers: the mask moves with the layer."),
                 io.Image.Output("composite", display_name="composite", tooltip="The composite of each scene. The layer "
                                 "panel's edits apply to the scenes that are output as layers."),
             ],
@@ -62,12 +64,13 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
         scenes = scene_documents(pictures, coverage, layers, names)
         chosen = range(count) if scene < 0 else [scene]
-        edited = {number: apply_edits(scenes[number], edits) for number in chosen}
-        composites = torch.cat([composite(edited[number][0] if number in edited else scenes[number])[0]
-                                for number in range(count)])
-        first, stale = edited[chosen[0]]
-        shown = panel_ui(scenes[chosen[0]], stale) | editor_ui(first)
-        return io.NodeOutput([document.to_socket() for document, _ in edited.values()], pictures, coverage, composites, ui=shown)
+        applied = [apply_edits(scenes[number], edits, scenes[chosen[0]]) for number in chosen]
+        edited = {number: document for number, (document, _) in zip(chosen, applied)}
+        composites = torch.cat([composite(edited.get(number, scene))[0] for number, scene in enumerate(scenes)])
+        changed = {number: document for number, document in edited.items() if document is not scenes[number]}
+        pictures, coverage = edited_pixels(pictures, coverage, layers, changed)
+        shown = panel_ui(scenes[chosen[0]], stale=applied[0][1]) | editor_ui(applied[0][0])
+        return io.NodeOutput([document.to_socket() for document in edited.values()], pictures, coverage, composites, ui=shown)
 
 
 NODES = [LayerDiffDecodeLayers]

@@ -25,6 +25,6 @@ def edits_input() -> Any:
         optional=True,
         default="",
         socketless=True,
-        tooltip="The edits made in the layer panel, as JSON: order, visibility, solo, opacity, blend mode, position. The panel "
-        "writes this. Leave it empty for no edits. To write it by hand, for example for the API, see the node's help.",
+        tooltip="The edits made in the layer panel, as JSON: order, names, visibility, opacity, blend mode, position, copies. "
+        "The panel writes this. Leave it empty for no edits. To write it by hand, for example for the API, see the node's help.",
     )

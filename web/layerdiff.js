@@ -57,6 +57,7 @@ function addPanel(node, text) {
   node.onPropertyChanged = chained(node.onPropertyChanged, (name, value) => {
     if (name === OPEN) panel.open = value;
   });
+  node.onAdded = chained(node.onAdded, (graph) => panel.recall(`${graph.id}/${node.id}`));
   node.onConfigure = chained(node.onConfigure, () => { panel.open = Boolean(node.properties[OPEN]); });
   followRuns(node, (output) => { if (output.layer_panel) panel.show(output.layer_panel[0]); }, widget);
   passOn(panel.element);

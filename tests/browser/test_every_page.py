@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 
 from layerdiff_core.files.ora import write_ora
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DECODE, NEAR, PanelPage, example, heard
+from tests.browser.panel_page import DECODE, NEAR, VIEW, PanelPage, example, heard
 from tests.documents import mixed_document
 from tools import setup
 from tools.host import Server
@@ -243,6 +243,30 @@ def test_the_menu_of_a_dropped_link_suggests_our_nodes_first(page: Page, slot: t
     page.keyboard.press("Escape")
     page.mouse.click(600, 850)
     assert texts[texts.index("Reroute") + 1:] == [f"LayerDiff{name}" for name in SUGGESTED[slot]]
+
+
+def test_the_panels_undo_outlives_a_change_to_another_workflow_and_back(page: Page, page_server: Server, kind: Kind) -> None:
+    panel = PanelPage(page, page_server)
+    panel.load(example(steps=2, seed=2 + int(kind.nodes_2)))
+    panel.run()
+    panel.button("Hide tree").click()
+    panel.button("Hide bear").click()
+    panel.row("background").locator(".pick").click()
+    panel.button("Undo layer edit").click()
+    edits = panel.edits()
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("() => app.graph.nodes.length === 0")
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    panel.panel.wait_for()
+    page.wait_for_timeout(1000)
+    page.evaluate(VIEW, DECODE)
+    page.wait_for_timeout(500)
+    assert panel.edits() == edits and "selected" in (panel.row("background").get_attribute("class") or "")
+    panel.button("Redo layer edit").click()
+    assert panel.edits()["layers"] == {"1": {"visible": False}, "2": {"visible": False}}
+    for _ in range(2):
+        panel.button("Undo layer edit").click()
+    assert panel.edits() == {} and panel.button("Hide tree").is_visible()
 
 
 HELP = "LayerDiffSetLayer"

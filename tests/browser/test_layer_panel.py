@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import DECODE, DRAWN, NEAR, SAMPLER, TEXT, VIEW, PanelPage, heard
@@ -17,6 +17,7 @@ pytestmark = every_page
 WORKFLOW = setup.ROOT / "workflows" / "edit_in_page.json"
 PICTURES = setup.ROOT / "output"
 PAYLOAD = "id => app.nodeOutputs[id]?.layer_panel[0]"
+ZOOM = "() => app.canvas.ds.scale"
 THEME = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 
 
@@ -111,16 +112,21 @@ def test_drag_on_the_picture_moves_the_layer_under_the_pointer(panel: PanelPage)
     assert far(panel.run(), panel.shown()) <= NEAR
 
 
-def test_solo_shows_one_layer_on_both_sides(panel: PanelPage) -> None:
-    panel.button("Show only bear").click()
-    assert panel.edits()["solo"] == 2
-    saved, shown = panel.run(), panel.shown_rgba()
-    # Where the layer is soft the page's canvas keeps fewer colours than the server's picture.
-    full = shown[..., 3] == 255
-    assert 0.05 < full.mean() < 0.8 and far(saved[full], shown[full][:, :3]) <= NEAR
-    assert (shown[..., 3] == 0).any()
-    panel.button("Show all layers").click()
+def test_solo_is_a_view_and_never_reaches_the_output(panel: PanelPage) -> None:
+    before = panel.shown()
+    panel.row("bear").locator(".pick").click()
+    panel.button("Show only bear in the panel").click()
     assert panel.edits() == {}
+    alone = panel.shown_rgba()
+    assert 0.05 < (alone[..., 3] == 255).mean() < 0.8 and (alone[..., 3] == 0).any()
+    # With an edit besides, so that the node runs again.
+    panel.page.keyboard.press("Tab")
+    panel.panel.get_by_role("application").focus()
+    panel.page.keyboard.press("ArrowRight")
+    saved = panel.run()
+    assert (panel.shown_rgba()[..., 3] == 0).any()
+    panel.button("Show all layers").click()
+    assert far(saved, panel.shown()) <= NEAR and far(before, panel.shown()) > 50
 
 
 def test_a_locked_layer_stays(panel: PanelPage) -> None:
@@ -158,7 +164,7 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     panel.button("Hide tree").click()
     panel.row("bear").locator(".pick").click()
     panel.panel.get_by_label("Blend mode").select_option("screen")
-    panel.panel.get_by_label("Move right (pixels)").fill("-9")
+    panel.panel.get_by_label("Left edge").fill("-9")
     panel.page.keyboard.press("Enter")
     edits, shown = panel.edits(), panel.shown()
     workflow = panel.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
@@ -177,19 +183,39 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     assert panel.button("Show tree").is_visible()
 
 
-def test_edits_for_other_layers_are_called_stale_until_kept_or_reset(panel: PanelPage) -> None:
+@pytest.fixture
+def stale(panel: PanelPage) -> Iterator[Locator]:
+    """The notice, there since other layers came after the tree was hidden."""
     panel.button("Hide tree").click()
     notice = panel.panel.locator(".notice")
     assert notice.is_hidden()
     panel.change_seed(1)
-    panel.run()
+    saved = panel.run()
     notice.wait_for()
+    # Neither the server nor the panel has done the edits to the other layers, and none is lost.
+    assert far(saved, panel.shown()) <= NEAR and panel.button("Hide tree").is_visible()
     assert panel.edits()["layers"] == {"1": {"visible": False}}
-    notice.get_by_text("Keep").click()
-    assert notice.is_hidden() and panel.edits()["layers"] == {"1": {"visible": False}}
-    assert far(panel.run(), panel.shown()) <= NEAR
+    yield notice
+    panel.reset()
     panel.change_seed(-1)
     panel.run()
+
+
+def test_edits_for_other_layers_are_done_to_them_where_the_user_applies_them(panel: PanelPage, stale: Locator) -> None:
+    before = panel.shown()
+    panel.panel.locator(".inside[inert]").wait_for()
+    stale.get_by_text("Apply").click()
+    assert stale.is_hidden() and panel.button("Show tree").is_visible()
+    assert panel.edits()["layers"] == {"1": {"visible": False}}
+    assert far(panel.run(), panel.shown()) <= NEAR and far(before, panel.shown()) > 30
+    assert stale.is_hidden() and panel.panel.locator(".inside[inert]").count() == 0
+
+
+def test_edits_for_other_layers_are_gone_where_the_user_discards_them(panel: PanelPage, stale: Locator) -> None:
+    before = panel.shown()
+    stale.get_by_text("Discard").click()
+    assert stale.is_hidden() and panel.edits() == {}
+    assert far(before, panel.shown()) == 0
 
 
 def test_the_panel_opens_and_closes(panel: PanelPage) -> None:
@@ -204,18 +230,14 @@ def test_the_panel_opens_and_closes(panel: PanelPage) -> None:
     assert panel.page.evaluate(height, DECODE) == open_height
 
 
-def test_the_wheel_scales_the_layer_only_where_the_picture_has_the_focus(panel: PanelPage) -> None:
-    zoom = "() => app.canvas.ds.scale"
+def test_the_wheel_zooms_the_page_and_leaves_the_layers(panel: PanelPage) -> None:
     panel.row("bear").locator(".pick").click()
+    panel.panel.get_by_role("application").focus()
     panel.page.mouse.move(*panel.at(0.5, 0.5))
     panel.page.mouse.wheel(0, -100)
-    panel.page.wait_for_function("() => app.canvas.ds.scale > 1")
+    panel.page.wait_for_function(f"({ZOOM})() > 1")
     panel.page.evaluate(VIEW, DECODE)
     assert panel.edits() == {}
-    panel.panel.get_by_role("application").focus()
-    panel.page.mouse.wheel(0, -100)
-    panel.page.evaluate(DRAWN)
-    assert panel.edits()["layers"]["2"]["scale"] > 1.05 and panel.page.evaluate(zoom) == 1
 
 
 def test_fingers_move_layers_and_rows(panel: PanelPage) -> None:
@@ -240,12 +262,22 @@ def test_fingers_move_layers_and_rows(panel: PanelPage) -> None:
     assert panel.edits()["layers"]["2"] == moved
 
 
-def test_delete_hides_the_layer_and_leaves_the_node(panel: PanelPage) -> None:
+def test_delete_deletes_the_layer_and_leaves_the_node(panel: PanelPage) -> None:
     panel.row("bear").locator(".pick").click()
     panel.page.keyboard.press("Delete")
+    assert panel.edits()["layers"] == {"2": {"deleted": True}}
+    assert panel.row("bear").count() == 0 and "selected" in (panel.row("tree").get_attribute("class") or "")
     panel.panel.get_by_role("application").focus()
     panel.page.keyboard.press("Delete")
-    assert panel.edits()["layers"] == {"2": {"visible": False}}
+    assert panel.edits()["layers"] == {"1": {"deleted": True}, "2": {"deleted": True}}
+    # One layer must be left.
+    panel.page.keyboard.press("Delete")
+    assert panel.button("Delete layer").is_disabled() and panel.row("background").count() == 1
+    assert far(panel.run(), panel.shown()) <= NEAR
+    panel.button("Undo layer edit").click()
+    assert panel.row("tree").count() == 1 and panel.row("bear").count() == 0
+    panel.reset()
+    assert panel.row("bear").count() == 1
 
 
 def test_the_panel_stays_when_nodes_2_is_switched(panel: PanelPage, kind: Kind) -> None:

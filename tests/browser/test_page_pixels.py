@@ -131,8 +131,10 @@ def test_a_canvas_that_nothing_covers_whole(page: Page, linear: bool) -> None:
 EDITS: dict[str, dict[str, Any]] = {
     "order": {"order": [1, 2, 0, 3]},
     "order_of_some": {"order": [2, 0]},
-    "solo": {"solo": 2},
-    "solo_of_a_hidden_one": {"solo": 1, "layers": {"1": {"visible": False}}},
+    "solo_of_older_edits": {"solo": 1, "layers": {"1": {"visible": False}}},
+    "deleted": {"order": [2, 1, 0, 3], "layers": {"1": {"deleted": True}, "2": {"opacity": 0.5, "right": 4}}},
+    "copies": {"order": [0, 51, 1, 50], "copies": {"50": 3, "51": 2}, "layers": {
+        "50": {"right": -9, "scale": 0.6, "blend_mode": "screen"}, "51": {"rotation": 25}, "2": {"scale": 0.8}}},
     "eyes": {"layers": {"0": {"visible": False}, "3": {"visible": True}}},
     "moves": {"layers": {"1": {"right": 9, "down": -4}, "2": {"right": -30, "locked": True}}},
     # 61 * 0.5 and 47 * 0.5 end in .5: the page has to round as Python does.
@@ -167,7 +169,9 @@ def test_what_is_drawn_anew_after_a_change_is_all_that_changed(page: Page) -> No
     alter(doc, 2, w=20, h=15, x=30, y=20, blend_mode="multiply")
     changes: list[dict[str, Any]] = [{"right": 9}, {"right": 14, "rotation": 8}, {"opacity": 0.5}, {"visible": False}, {},
                                      {"blend_mode": "screen"}]  # fmt: skip
-    steps = [{"layers": {"2": change}} for change in changes] + [{"order": [2, 1, 0, 3]}, {"solo": 2}, {}, {}]
+    steps = [{"layers": {"2": change}} for change in changes] + [{"order": [2, 1, 0, 3]}, {"layers": {"3": {"deleted": True}}}]
+    steps += [{"copies": {"50": 2}, "layers": {"50": change}} for change in ({"right": -25, "scale": 0.9}, {"scale": 1.1})]
+    steps += [{}, {}]
     texts = [json.dumps({"version": 1, **step}) for step in steps]
     shown = page.evaluate(REDRAWN, [MODULES, payload(doc, False), texts])
     for step, data in zip(steps, shown):
@@ -227,13 +231,13 @@ ROUND_TRIP = """async ([path, text]) => {
 }"""
 
 
-@pytest.mark.parametrize("text", ["", '{"version":1,"made_for":"0123456789abcdef","order":[1,0],"solo":0,'
-                                  '"layers":{"1":{"visible":false,"opacity":0.5,"right":3}}}'])
+@pytest.mark.parametrize("text", ["", '{"version":1,"made_for":"0123456789abcdef","order":[1,0],"copies":{"50":1},'
+                                  '"layers":{"0":{"deleted":true},"1":{"name":"x","visible":false,"opacity":0.5,"right":3}}}'])
 def test_edits_come_back_as_they_were(page: Page, text: str) -> None:
     assert page.evaluate(ROUND_TRIP, [f"{MODULES}/edits.js", text]) == text
 
 
-@pytest.mark.parametrize("edits", [{}, {"made_for": "0123456789abcdef"}, {"order": [0, 1, 2]}, {"layers": {"1": {}}},
+@pytest.mark.parametrize("edits", [{}, {"made_for": "0123456789abcdef"}, {"order": [0, 1, 2]}, {"layers": {"1": {}}}, {"solo": 1},
                                    {"layers": {"2": {"right": 0, "scale": 1, "rotation": 0, "locked": False}}}])
 def test_edits_that_change_nothing_are_no_text(page: Page, edits: dict[str, Any]) -> None:
     assert page.evaluate(ROUND_TRIP, [f"{MODULES}/edits.js", json.dumps({"version": 1, **edits})]) == ""

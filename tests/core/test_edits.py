@@ -79,17 +79,49 @@ def test_layers_out_of_order_in_the_document_and_batches_are_counted_as_they_are
     assert [(layer.name, layer.opacity) for layer in changed.layers] == [("batch", 1), ("low", 1), ("batch", 0.5)]
 
 
-def test_solo_hides_all_others_whatever_their_eyes_say() -> None:
+@pytest.mark.parametrize("solo", [2, 7])
+def test_solo_of_older_edits_was_a_view_and_changes_nothing(solo: int) -> None:
     doc = document()
-    assert seen(edited(doc, solo=2)[0]) == ["c"]
-    assert seen(edited(doc, solo=2, layers={"2": {"visible": False}})[0]) == ["c"]
-    assert seen(edited(doc, solo=0, order=[3, 2, 1, 0])[0]) == ["a"]
+    changed, stale = edited(doc, solo=solo, layers={"2": {"visible": False}})
+    assert seen(changed) == ["a", "b", "d"] and not stale
+
+
+def test_a_layer_gets_a_name() -> None:
+    assert names(edited(document(), layers={"1": {"name": "the bear"}})[0]) == ["a", "the bear", "c", "d"]
+
+
+def test_a_deleted_layer_is_left_out_and_the_others_keep_their_numbers() -> None:
+    doc = document()
+    changed, _ = edited(doc, order=[3, 2, 1, 0], layers={"1": {"deleted": True, "opacity": 0.5}, "2": {"opacity": 0.25}})
+    assert names(changed) == ["d", "c", "a"] and [layer.opacity for layer in changed.layers] == [1, 0.25, 1]
+    assert names(doc) == ["a", "b", "c", "d"]
+
+
+def test_a_copy_begins_as_its_layer_came_and_has_edits_of_its_own() -> None:
+    doc = document()
+    alter(doc, 1, x=3, opacity=0.5)
+    changed, _ = edited(doc, copies={"51": 1, "50": 0}, order=[0, 51, 1], layers={
+        "1": {"right": 9}, "51": {"right": 2, "name": "b copy"}})  # fmt: skip
+    assert names(changed) == ["a", "b copy", "b", "c", "d", "a"]
+    assert [layer.x for layer in changed.layers] == [0, 5, 12, 0, 0, 0]
+    assert changed.layers[1].opacity == 0.5 and torch.equal(changed.layers[1].image, doc.layers[1].image)
+
+
+def test_a_copy_outlives_its_layer() -> None:
+    assert names(edited(document(2), copies={"50": 1}, layers={"1": {"deleted": True}})[0]) == ["a", "b"]
+
+
+def test_some_layer_must_be_left_and_not_too_many() -> None:
+    with pytest.raises(ValueError, match="leave 0 layers; there must be 1 to 50"):
+        edited(document(2), layers={"0": {"deleted": True}, "1": {"deleted": True}})
+    with pytest.raises(ValueError, match="leave 51 layers"):
+        edited(document(2), copies={str(50 + number): 0 for number in range(49)})
 
 
 def test_the_document_is_not_touched() -> None:
     doc = document()
     before = plain(doc)
-    edited(doc, order=[1, 0], solo=1, layers={"0": {"opacity": 0.1, "right": 5}})
+    edited(doc, order=[1, 0], copies={"50": 1}, layers={"0": {"opacity": 0.1, "right": 5}, "2": {"deleted": True}})
     assert plain(doc) == before
 
 
@@ -108,20 +140,26 @@ def test_the_pixels_follow() -> None:
     assert torch.allclose(image * result[..., None], expected, atol=1e-5)
 
 
-def test_edits_of_other_layers_are_stale_and_applied_as_far_as_they_go() -> None:
+def test_edits_made_for_other_layers_are_not_applied() -> None:
     doc = document()
-    fresh = fingerprint(doc)
-    assert edited(doc, made_for=fresh, solo=1)[1] is False
-    changed, stale = edited(doc, made_for="0" * 16, order=[5, 1, 0, 9], solo=7,
-                            layers={"2": {"opacity": 0.5}, "6": {"opacity": 0.1}})  # fmt: skip
-    assert stale is True
-    assert names(changed) == ["b", "a", "c", "d"] and seen(changed) == names(changed)
-    assert [layer.opacity for layer in changed.layers] == [1, 1, 0.5, 1]
+    assert names(edited(doc, made_for=fingerprint(doc), order=[1, 0])[0]) == ["b", "a", "c", "d"]
+    for edits in ({"order": [1, 0]}, {"order": [5, 1, 0, 9], "layers": {"2": {"opacity": 0.5}, "6": {"deleted": True}}}):
+        changed, stale = edited(doc, made_for="0" * 16, **edits)
+        assert stale is True and changed is doc
 
 
-@pytest.mark.parametrize("edits", [{"order": [0, 4]}, {"solo": 4}, {"layers": {"4": {}}}])
+def test_another_document_may_say_for_which_layers_the_edits_were_made() -> None:
+    shown, other = document(), document(3)
+    text = json.dumps({"version": 1, "made_for": fingerprint(shown), "order": [1, 0]})
+    changed, stale = apply_edits(other, text, shown)
+    assert names(changed) == ["b", "a", "c"] and not stale
+    assert apply_edits(shown, text, other) == (shown, True)
+
+
+@pytest.mark.parametrize("edits", [{"order": [0, 4]}, {"copies": {"50": 4}}, {"layers": {"4": {}}}, {"layers": {"50": {}}},
+                                   {"order": [50]}])  # fmt: skip
 def test_a_layer_that_is_not_there_is_an_error_unless_the_edits_are_stale(edits: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="refer to layer 4, but the layers are numbered 0 to 3"):
+    with pytest.raises(ValueError, match="refer to layer (4|50), but the layers are numbered 0 to 3"):
         edited(document(), **edits)
     assert edited(document(), made_for="stale", **edits)[1]
 
@@ -151,7 +189,15 @@ def test_a_layer_that_is_not_there_is_an_error_unless_the_edits_are_stale(edits:
         ('{"version": 1, "layers": {"": {}}}', "keys"),
         ('{"version": 1, "layers": {"\\u0661": {}}}', "keys"),
         ('{"version": 1, "layers": {"1": 3}}', "layer 1"),
-        ('{"version": 1, "layers": {"1": {"name": "x"}}}', "'name' in layer 1"),
+        ('{"version": 1, "layers": {"1": {"colour": "x"}}}', "'colour' in layer 1"),
+        ('{"version": 1, "layers": {"1": {"name": " "}}}', "a text that is not empty as name of layer 1"),
+        ('{"version": 1, "layers": {"1": {"name": 3}}}', "a text that is not empty as name of layer 1"),
+        ('{"version": 1, "layers": {"1": {"deleted": 1}}}', "true or false as deleted"),
+        ('{"version": 1, "copies": [1]}', "an object as copies"),
+        ('{"version": 1, "copies": {"3": 1}}', "numbers from 50 on as keys of copies"),
+        ('{"version": 1, "copies": {"x": 1}}', "numbers from 50 on as keys of copies"),
+        ('{"version": 1, "copies": {"50": 51}}', "a layer's number for copy 50"),
+        ('{"version": 1, "copies": {"50": true}}', "a layer's number for copy 50"),
         ('{"version": 1, "layers": {"1": {"opacity": 1.5}}}', "from 0 to 1 as opacity of layer 1"),
         ('{"version": 1, "layers": {"1": {"opacity": "1"}}}', "opacity"),
         ('{"version": 1, "layers": {"1": {"opacity": NaN}}}', "opacity"),

@@ -73,14 +73,16 @@ def test_the_composite_has_the_edits(nodes: Any, layers: Any) -> None:
     assert not torch.allclose(expected[0], plain[0])
 
 
-def test_edits_made_for_other_layers_are_said_to_be_stale(nodes: Any, layers: Any) -> None:
+def test_edits_made_for_other_layers_are_said_to_be_stale_and_left_out(nodes: Any, layers: Any) -> None:
     run = nodes.composite.LayerDiffCompositeLayers.execute
     made_for = sent(run(layers, "display"))["made_for"]
-    edits = {"version": 1, "made_for": made_for, "solo": 1}
+    edits = {"version": 1, "made_for": made_for, "layers": {"1": {"visible": False}}}
     assert sent(run(layers, "display", json.dumps(edits)))["stale"] is False
     layers["layers"][0]["image"] = layers["layers"][0]["image"].flip(1)
-    payload = sent(run(layers, "display", json.dumps(edits)))
-    assert payload["stale"] is True and payload["made_for"] != made_for
+    output, plain = run(layers, "display", json.dumps(edits)), run(layers, "display")
+    assert sent(output)["stale"] is True and sent(output)["made_for"] != made_for
+    assert torch.equal(output.args[0], plain.args[0])
+    assert [layer["visible"] for layer in output.args[3]["layers"]] == [True, True]
 
 
 class Vae:
@@ -96,15 +98,20 @@ class Vae:
         return latent.repeat_interleave(8, 2).repeat_interleave(8, 3).movedim(1, -1).expand(-1, -1, -1, 3)
 
 
+def latent(scenes: int) -> dict[str, Any]:
+    """Scenes of two layers, 24 x 16 pixels each."""
+    return {"samples": torch.rand(2 * scenes, 2, 2, 3, generator=torch.Generator().manual_seed(1)), "layers": 2}
+
+
 def test_decode_applies_the_edits_to_the_chosen_scene_alone(nodes: Any) -> None:
-    samples = {"samples": torch.rand(4, 2, 2, 3, generator=torch.Generator().manual_seed(1)), "layers": 2}
     run = nodes.decode.LayerDiffDecodeLayers.execute
-    edits = json.dumps({"version": 1, "solo": 1})
-    plain = run(samples, Vae(), "", 0.5, 0.4, 1)
-    output = run(samples, Vae(), "", 0.5, 0.4, 1, edits)
+    edits = json.dumps({"version": 1, "layers": {"0": {"visible": False}}})
+    plain = run(latent(2), Vae(), "", 0.5, 0.4, 1)
+    output = run(latent(2), Vae(), "", 0.5, 0.4, 1, edits)
     assert eyes(output) == [[False, True]] and eyes(plain) == [[True, True]]
     assert torch.equal(output.args[3][0], plain.args[3][0]) and not torch.equal(output.args[3][1], plain.args[3][1])
-    assert torch.equal(output.args[1], plain.args[1]) and torch.equal(output.args[2], plain.args[2])
+    # A hidden layer has a picture and a mask nevertheless.
+    assert torch.equal(output.args[1], plain.args[1]) and torch.allclose(output.args[2], plain.args[2], atol=1e-6)
     assert sent(output) == sent(plain) and [layer["visible"] for layer in sent(output)["layers"]] == [True, True]
 
 
@@ -113,13 +120,42 @@ def eyes(output: Any) -> list[list[bool]]:
     return [[layer["visible"] for layer in document["layers"]] for document in output.args[0]]
 
 
-def test_decode_applies_the_edits_to_all_scenes_where_all_are_chosen(nodes: Any) -> None:
-    samples = {"samples": torch.rand(6, 2, 2, 3, generator=torch.Generator().manual_seed(1)), "layers": 2}
+def test_pictures_and_masks_lie_where_the_edits_put_the_layers(nodes: Any) -> None:
     run = nodes.decode.LayerDiffDecodeLayers.execute
-    singles = [run(samples, Vae(), "", 0.5, 0.4, scene, '{"version": 1, "solo": 1}') for scene in range(3)]
-    output = run(samples, Vae(), "", 0.5, 0.4, -1, '{"version": 1, "solo": 1}')
+    edits = {"version": 1, "order": [1, 0, 50], "copies": {"50": 1}, "layers": {
+        "1": {"right": 5, "down": -3, "opacity": 0.5}, "50": {"right": 24}}}  # fmt: skip
+    _, images, coverage, _ = run(latent(2), Vae(), "", 0.5, 0.4, 1).args
+    _, moved_images, moved, _ = run(latent(2), Vae(), "", 0.5, 0.4, 1, json.dumps(edits)).args
+    # The first scene as it was; of the second the top layer first, the background, and a copy that was moved off.
+    assert len(moved) == len(moved_images) == 5
+    assert torch.equal(moved[:2], coverage[:2]) and torch.equal(moved_images[:2], images[:2])
+    expected = torch.zeros(16, 24)
+    expected[:-3, 5:] = coverage[3, 3:, :-5]
+    assert torch.allclose(moved[2], expected, atol=1e-6) and expected.std() > 0.1
+    inside = coverage[3, 3:, :-5] > 0.9
+    assert torch.allclose(moved_images[2, :-3, 5:][inside], images[3, 3:, :-5][inside], atol=0.05)
+    assert torch.equal(moved_images[3], images[2]) and torch.allclose(moved[3], coverage[2], atol=1e-6)
+    assert not moved[4].any()
+
+
+def test_a_deleted_layer_has_no_picture_and_no_mask(nodes: Any) -> None:
+    run = nodes.decode.LayerDiffDecodeLayers.execute
+    output = run(latent(1), Vae(), "", 0.5, 0.4, 0, json.dumps({"version": 1, "layers": {"1": {"deleted": True}}}))
+    assert [len(part) for part in output.args[1:3]] == [1, 1] and len(output.args[0][0]["layers"]) == 1
+
+
+def test_decode_applies_the_edits_to_all_scenes_where_all_are_chosen(nodes: Any) -> None:
+    run = nodes.decode.LayerDiffDecodeLayers.execute
+    made_for = sent(run(latent(3), Vae(), "", 0.5, 0.4, -1))["made_for"]
+    edits: dict[str, Any] = {"version": 1, "layers": {"0": {"visible": False}, "1": {"right": 4}}}
+    singles = [run(latent(3), Vae(), "", 0.5, 0.4, scene, json.dumps(edits)) for scene in range(3)]
+    # The panel shows the first scene alone, and its edits are for all.
+    output = run(latent(3), Vae(), "", 0.5, 0.4, -1, json.dumps(edits | {"made_for": made_for}))
     assert eyes(output) == [[False, True]] * 3 and sent(output) == sent(singles[0])
     assert torch.equal(output.args[3], torch.cat([single.args[3][n : n + 1] for n, single in enumerate(singles)]))
+    for part in (1, 2):
+        assert torch.equal(output.args[part], torch.cat([single.args[part][2 * n : 2 * n + 2]
+                                                         for n, single in enumerate(singles)]))
     for document, single in zip(output.args[0], singles):
         assert torch.equal(document["layers"][1]["image"], single.args[0][0]["layers"][1]["image"])
 

@@ -1,14 +1,16 @@
 // What the layer panel changes, as the text in the node's widget, and done to the layers: the page's twin of edits.py.
 
-/** What a layer's edits say when they change nothing; visible, opacity and blend_mode are then absent. */
-const NEUTRAL = { right: 0, down: 0, scale: 1, rotation: 0, locked: false };
+/** What a layer's edits say when they change nothing; name, visible, opacity and blend_mode are then absent. */
+const NEUTRAL = { right: 0, down: 0, scale: 1, rotation: 0, locked: false, deleted: false };
 
-/** The edits that a widget's text holds: always with `layers`, {} where there are none. Throws for an unsound text. */
+/** The edits that a widget's text holds: always with `copies` and `layers`. Throws for an unsound text. */
 export function parse(text) {
-  if (!text.trim()) return { version: 1, layers: {} };
+  if (!text.trim()) return { version: 1, copies: {}, layers: {} };
   const edits = JSON.parse(text);
   if (edits?.version !== 1) throw new Error("The edits must have version 1.");
-  return { ...edits, layers: edits.layers ?? {} };
+  // Older panels wrote down which layer was shown alone.
+  const { solo, ...rest } = edits;
+  return { ...rest, copies: edits.copies ?? {}, layers: edits.layers ?? {} };
 }
 
 /** The widget's text for the edits; "" when they change nothing. */
@@ -20,24 +22,27 @@ export function serialise(edits) {
   }
   const text = { version: 1, made_for: edits.made_for };
   if (edits.order?.some((original, place) => original !== place)) text.order = edits.order;
-  if (edits.solo != null) text.solo = edits.solo;
+  if (Object.keys(edits.copies).length) text.copies = edits.copies;
   if (Object.keys(layers).length) text.layers = layers;
-  return text.order || text.layers || "solo" in text ? JSON.stringify(text) : "";
+  return text.order || text.copies || text.layers ? JSON.stringify(text) : "";
+}
+
+/** The layer as it came that a number stands for, its own or a copy's; undefined where there is none. */
+export function original(document, edits, index) {
+  return document.layers[edits.copies[index] ?? index];
 }
 
 /**
  * The layers of a loaded document as the edits leave them, bottom first; the document stays as it is.
- * Each is a new object with the document's fields and pixels, `index`, its place before the edits, and `locked`.
+ * Each is a new object with the document's fields and pixels, `index`, its number in the edits, and `locked`.
  */
 export function applyEdits(document, edits) {
-  const soloed = edits.solo != null && edits.solo < document.layers.length;
-  const layers = document.layers.map((layer, index) => {
-    const changed = change(layer, edits.layers[index] ?? {});
-    return { ...changed, index, visible: soloed ? index === edits.solo : changed.visible };
-  });
-  const order = (edits.order ?? []).filter((index) => index < layers.length);
-  for (let index = 0; index < layers.length; index++) if (!order.includes(index)) order.push(index);
-  return order.map((index) => layers[index]);
+  const numbers = [...document.layers.keys(), ...Object.keys(edits.copies).map(Number)];
+  const there = numbers.filter((index) => original(document, edits, index));
+  const order = (edits.order ?? []).filter((index) => there.includes(index));
+  order.push(...there.filter((index) => !order.includes(index)));
+  return order.filter((index) => !edits.layers[index]?.deleted)
+    .map((index) => ({ ...change(original(document, edits, index), edits.layers[index] ?? {}), index }));
 }
 
 function change(layer, { right = 0, down = 0, scale = 1, rotation = 0, locked = false, ...set }) {

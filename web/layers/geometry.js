@@ -31,10 +31,16 @@ export function covers(layer, x, y) {
   return coverage[Math.floor((v + 0.5) * height) * width + Math.floor((u + 0.5) * width)] >= SEEN;
 }
 
-/** The corners on the canvas of the box around what the layer shows, clockwise from the upper left before it is turned. */
+/** The corners, as the layer's points, of the box around what it shows, clockwise from the upper left before it is turned. */
 export function corners(layer) {
   const { left, top, right, bottom } = seenBox(layer.pixels);
-  return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([u, v]) => toCanvas(layer, u, v));
+  return [[left, top], [right, top], [right, bottom], [left, bottom]];
+}
+
+/** How far left and up on the canvas that box goes, as the layer lies there. */
+export function leftTop(layer) {
+  const points = corners(layer).map(([u, v]) => toCanvas(layer, u, v));
+  return [0, 1].map((axis) => Math.min(...points.map((point) => point[axis])));
 }
 
 /** Whether x, y of the canvas lies in that box. */
@@ -51,10 +57,10 @@ export function resized(layer, factor) {
   return { ...layer, x, y, w: length(layer.w), h: length(layer.h) };
 }
 
-/** The middle of that box on the canvas: what the user takes for the layer's centre. */
-export function centre(layer) {
+/** The layer's point in the middle of that box: what the user takes for its centre. */
+export function middle(layer) {
   const { left, top, right, bottom } = seenBox(layer.pixels);
-  return toCanvas(layer, (left + right) / 2, (top + bottom) / 2);
+  return [(left + right) / 2, (top + bottom) / 2];
 }
 
 /** The box around what can be seen of the layer's own pixels, all of them where that is nothing: from -0.5 to 0.5. */

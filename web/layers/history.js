@@ -36,7 +36,8 @@ export class History {
 
   /** Take up a text that came from elsewhere: one step back or forth where it is that, else a new beginning. */
   follow(text) {
-    const near = [this.#at, this.#at - 1, this.#at + 1].find((place) => this.#texts[place] === text);
+    if (this.#texts[this.#at] === text) return;
+    const near = [this.#at - 1, this.#at + 1].find((place) => this.#texts[place] === text);
     if (near === undefined) this.#texts = [text];
     this.#at = near ?? 0;
     this.#tag = undefined;

@@ -1,6 +1,7 @@
 // The list of layers, the top one first: thumbnail, name, eye, solo, lock; reordered by drag or with the keyboard.
 
 import { icon, iconButton, make } from "./dom.js";
+import { rename } from "./rename.js";
 
 const THUMB = 32;
 const STARTS_AFTER = 4;
@@ -11,36 +12,49 @@ export class LayerList {
   #editor;
   #drag = null;
   #shown = "";
+  #revealed = "";
 
   constructor(editor) {
     this.#editor = editor;
     this.element = make("ul", {
-      class: "list", "aria-label": "Layers, top layer first", onkeydown: (event) => this.#key(event),
+      class: "list", "aria-label": "Layers, top layer first", "data-capture-wheel": "true", onkeydown: (event) => this.#key(event),
       onpointerdown: (event) => this.#down(event), onpointermove: (event) => this.#move(event),
       onpointerup: () => this.#up(true), onpointercancel: () => this.#up(false),
+      ondblclick: (event) => {
+        event.stopPropagation();
+        this.#rename(event.target.closest(".pick"));
+      },
     });
     editor.watch(() => this.#refresh());
   }
 
   #refresh() {
-    const { layers, selected, solo, document: shown } = this.#editor;
-    const rows = layers.map((layer) => ({
-      layer, selected: layer.index === selected, solo: layer.index === solo,
-      visible: this.#editor.changes(layer.index).visible ?? shown.layers[layer.index].visible,
-    }));
+    const { layers, selected, solo, document: from } = this.#editor;
+    const rows = layers.map((layer) => ({ layer, selected: layer.index === selected, solo: layer.index === solo }));
     // While a layer is moved on the stage nothing changes here: rows that stay keep the focus and the pointer.
-    const now = JSON.stringify([shown?.madeFor, ...rows.map(({ layer: { index, name, opacity, blend_mode, locked }, ...row }) =>
-      [index, name, opacity, blend_mode, locked, row.selected, row.solo, row.visible])]);
+    const now = JSON.stringify([from?.madeFor, ...rows.map(({ layer: { index, name, opacity, blend_mode, locked, visible }, ...row }) =>
+      [index, name, opacity, blend_mode, locked, visible, row.selected, row.solo])]);
     if (now === this.#shown) return;
     this.#shown = now;
     const focus = document.activeElement?.dataset?.focus;
     const had = this.element.contains(document.activeElement);
     this.element.replaceChildren(...rows.map((row) => this.#row(row)).reverse());
-    if (had) this.element.querySelector(`[data-focus="${focus}"]`)?.focus();
+    if (had) this.element.querySelector(`[data-focus="${focus}"]`)?.focus({ preventScroll: true });
+    const reveal = `${selected} ${layers.findIndex((layer) => layer.index === selected)}`;
+    if (reveal !== this.#revealed) this.#reveal();
+    this.#revealed = reveal;
   }
 
-  #row({ layer, selected, solo, visible }) {
-    const { index, name, locked } = layer;
+  /** Scroll to the selected row. The list alone: scrollIntoView would move the page, too. */
+  #reveal() {
+    const row = this.element.querySelector(".selected");
+    if (!row) return;
+    const { scrollTop, clientHeight } = this.element;
+    this.element.scrollTop = Math.min(Math.max(scrollTop, row.offsetTop + row.offsetHeight - clientHeight), row.offsetTop);
+  }
+
+  #row({ layer, selected, solo }) {
+    const { index, name, locked, visible } = layer;
     const editor = this.#editor;
     const toggle = (kind, picture, label, on, act) => {
       const button = iconButton(picture, label, act);
@@ -51,7 +65,7 @@ export class LayerList {
     };
     const pick = make("button", {
       type: "button", class: "pick", "aria-pressed": selected, "data-focus": `pick ${index}`, onclick: () => editor.select(index),
-      title: `${name}. Up and Down select a layer, Alt+Up and Alt+Down move it, Space hides it.`,
+      title: `${name}. Double-click or F2 renames it, Up and Down select a layer, Alt+Up and Alt+Down move it, Space hides it, Delete deletes it.`,
     }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
     return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
       // A button, else browsers take a finger on it for one on the eye beside it.
@@ -59,7 +73,7 @@ export class LayerList {
       toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
         () => editor.set(index, { visible: !visible })),
       pick,
-      toggle("solo", "solo", solo ? "Show all layers" : `Show only ${name}`, solo, () => editor.toggleSolo(index)),
+      toggle("solo", "solo", solo ? "Show all layers" : `Show only ${name} in the panel`, solo, () => editor.toggleSolo(index)),
       toggle("lock", locked ? "locked" : "free", `${locked ? "Unlock" : "Lock"} ${name}`, locked,
         () => editor.set(index, { locked: !locked })));
   }
@@ -76,9 +90,26 @@ export class LayerList {
       if (next) this.element.querySelector(`[data-focus="pick ${next.index}"]`).focus();
       if (next) this.#editor.select(next.index);
     } else if (event.key === " ") row.querySelector(".eye").click();
+    else if (event.key === "F2") this.#rename(event.target);
+    else if (event.key === "Delete" || event.key === "Backspace") this.#remove(index);
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  #rename(pick) {
+    if (!pick) return;
+    const row = pick.closest(".row");
+    const index = Number(row.dataset.index);
+    const { name } = this.#editor.layers.find((layer) => layer.index === index);
+    rename(row, name, (given) => {
+      if (given) this.#editor.set(index, { name: given });
+    }, () => this.element.querySelector(`[data-focus="pick ${index}"]`)?.focus({ preventScroll: true }));
+  }
+
+  #remove(index) {
+    this.#editor.select(index);
+    if (this.#editor.canRemove) this.#editor.remove();
   }
 
   // A finger drags by the grip, so that it can scroll the list elsewhere; a mouse drags by the whole row.

@@ -2,6 +2,7 @@
 
 import { iconButton, icon, make } from "./dom.js";
 import { Editor } from "./editor.js";
+import { recall } from "./kept.js";
 import { LayerList } from "./list.js";
 import { loadDocument } from "./load.js";
 import { Properties } from "./properties.js";
@@ -43,14 +44,14 @@ export class Panel {
     const redo = iconButton("redo", "Redo layer edit", () => editor.step(1));
     const reset = iconButton("reset", "Reset all layer edits", () => editor.reset());
     const notice = make("div", { class: "notice", role: "status" }, "These edits were made for other layers.",
-      make("button", { type: "button", class: "plain", onclick: () => editor.keep() }, "Keep"),
-      make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Reset"));
+      make("button", { type: "button", class: "plain", onclick: () => editor.apply() }, "Apply"),
+      make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Discard"));
     const empty = make("p", { class: "empty" });
     const inside = make("div", { class: "inside" }, new Stage(editor).element, new Properties(editor).element,
       new LayerList(editor).element);
     this.#parts = { title, badge, undo, redo, reset, notice, empty, inside };
     this.element = make("div", {
-      class: "layerdiff-panel", "data-capture-wheel": "true", onkeydown: (event) => this.#key(event),
+      class: "layerdiff-panel", onkeydown: (event) => this.#key(event),
     }, make("div", { class: "bar" }, title, badge, make("span", { class: "space" }), undo, redo, reset), notice, empty, inside);
     editor.watch(() => this.#refresh());
     this.open = false;
@@ -77,6 +78,12 @@ export class Panel {
 
   set text(text) {
     this.#editor.text = text;
+  }
+
+  /** The node is there, anew perhaps. key: see kept.js. */
+  recall(key) {
+    this.#editor.recall(recall(key));
+    this.#refresh();
   }
 
   /** Show what a run sent: `layer_panel[0]` of the node's ui. */
@@ -115,15 +122,17 @@ export class Panel {
 
   #refresh() {
     const { title, badge, undo, redo, reset, notice, empty, inside } = this.#parts;
-    const { document, history, problem, stale, text } = this.#editor;
+    const { document, history, problem, solo, stale, text } = this.#editor;
     title.setAttribute("aria-expanded", this.open);
-    badge.textContent = stale || problem ? "stale" : text ? "edited" : "";
+    badge.textContent = stale || problem ? "stale" : solo !== null ? "solo" : text ? "edited" : "";
     badge.classList.toggle("warning", stale || problem !== null);
     undo.disabled = !history.canUndo;
     redo.disabled = !history.canRedo;
     reset.disabled = text === "";
     for (const button of [undo, redo, reset]) button.hidden = !this.open;
     notice.hidden = !this.open || !stale;
+    // The layers are shown as they came: what is done to them now would be in the place of the edits.
+    inside.inert = stale;
     const failure = problem ?? this.#failure;
     inside.hidden = !this.open || !document || failure !== "";
     empty.hidden = !this.open || !inside.hidden;

@@ -15,11 +15,14 @@ const placements = new WeakMap();
 export function place(layer, canvas) {
   const { pixels, x, y, w, h, rotation, flip_h, flip_v } = layer;
   const key = [x, y, w, h, rotation, flip_h, flip_v, ...canvas].join();
-  let last = placements.get(pixels);
+  // A copy has the same pixels.
+  if (!placements.has(pixels)) placements.set(pixels, new Map());
+  const known = placements.get(pixels);
+  let last = known.get(layer.index);
   if (last?.key !== key) {
     const same = w === pixels.width && h === pixels.height && !(rotation || flip_h || flip_v);
     last = { key, placed: same ? moved(layer, canvas) : resampled(layer, canvas) };
-    placements.set(pixels, last);
+    known.set(layer.index, last);
   }
   return last.placed;
 }
@@ -41,7 +44,7 @@ function clip({ left, top, right, bottom }, [width, height]) {
 /** Bilinear, colours weighted with their coverage, so that hidden colours never show; the border is smooth where turned. */
 function resampled(layer, canvas) {
   const { x, y, w, h, flip_h, flip_v } = layer;
-  const source = reduced(layer.pixels, Math.min(w, layer.pixels.width), Math.min(h, layer.pixels.height));
+  const source = reduced(layer, Math.min(w, layer.pixels.width), Math.min(h, layer.pixels.height));
   const cos = Math.cos(layer.rotation);
   const sin = Math.sin(layer.rotation);
   const box = clip(turnedBox(layer, source, cos, sin), canvas);
@@ -112,10 +115,12 @@ function span(first, end, count, length, flipped) {
   return flipped ? [-high, -low] : [low, high];
 }
 
-/** Pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last result is remembered. */
-function reduced(pixels, width, height) {
+/** A layer's pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last are remembered. */
+function reduced({ pixels, index }, width, height) {
   if (width === pixels.width && height === pixels.height) return pixels;
-  const last = reductions.get(pixels);
+  if (!reductions.has(pixels)) reductions.set(pixels, new Map());
+  const known = reductions.get(pixels);
+  const last = known.get(index);
   if (last?.width === width && last.height === height) return last;
   // Red, green and blue times coverage, and coverage, one after another.
   let planes = new Float32Array(4 * pixels.coverage.length);
@@ -134,7 +139,7 @@ function reduced(pixels, width, height) {
     if (weight === 0) continue;
     for (let channel = 0; channel < 3; channel++) result.rgb[3 * pixel + channel] = planes[4 * pixel + channel] / weight;
   }
-  reductions.set(pixels, result);
+  known.set(index, result);
   return result;
 }
 

@@ -1,13 +1,15 @@
-// The selected layer's properties: blend mode, opacity, and where it lies in numbers.
+// The selected layer's properties: blend mode, opacity, where it lies in numbers; copies and deletes it.
 
 import { MODES } from "./composite.js";
-import { make } from "./dom.js";
+import { iconButton, make } from "./dom.js";
+import { leftTop } from "./geometry.js";
 
+// Those with an axis are places on the canvas, the others are of what the edits say of the layer.
 const NUMBERS = [
-  { field: "right", label: "Move right (pixels)", sign: "X", of: 1, neutral: 0, step: 1 },
-  { field: "down", label: "Move down (pixels)", sign: "Y", of: 1, neutral: 0, step: 1 },
-  { field: "scale", label: "Scale (percent)", sign: "%", of: 100, neutral: 1, step: 1 },
-  { field: "rotation", label: "Rotate clockwise (degrees)", sign: "°", of: 1, neutral: 0, step: 1 },
+  { label: "Left edge of the layer's content (pixels)", sign: "X", axis: 0, field: "right" },
+  { label: "Top edge of the layer's content (pixels)", sign: "Y", axis: 1, field: "down" },
+  { label: "Scale (percent)", sign: "%", field: "scale", of: 100, neutral: 1 },
+  { label: "Rotate clockwise (degrees)", sign: "°", field: "rotation", of: 1, neutral: 0 },
 ];
 
 export class Properties {
@@ -15,6 +17,8 @@ export class Properties {
   #mode;
   #opacity;
   #percent;
+  #duplicate;
+  #remove;
   #numbers;
 
   constructor(editor) {
@@ -28,13 +32,16 @@ export class Properties {
       onchange: () => this.#set({ opacity: this.#opacity.value / 100 }, { tag: "opacity" }),
     });
     this.#percent = make("output", {});
-    this.#numbers = NUMBERS.map(({ label, sign, step, ...number }) => {
-      const input = make("input", { type: "number", step, title: label, "aria-label": label });
+    this.#duplicate = iconButton("copy", "Duplicate layer", () => editor.duplicate());
+    this.#remove = iconButton("delete", "Delete layer", () => editor.remove());
+    this.#numbers = NUMBERS.map(({ label, sign, ...number }) => {
+      const input = make("input", { type: "number", step: 1, title: label, "aria-label": label });
       input.addEventListener("change", () => this.#setNumber(number, input));
       return { ...number, input, element: make("label", { class: "number" }, make("span", { "aria-hidden": "true" }, sign), input) };
     });
     this.element = make("div", { class: "properties" },
-      make("div", { class: "line" }, this.#mode, this.#opacity, this.#percent),
+      make("div", { class: "line" }, this.#mode, this.#opacity, this.#percent,
+        make("span", { class: "buttons" }, this.#duplicate, this.#remove)),
       make("div", { class: "line" }, ...this.#numbers.map(({ element }) => element)));
     editor.watch(() => this.#refresh());
     this.#refresh();
@@ -44,23 +51,33 @@ export class Properties {
     this.#editor.set(this.#editor.selected, fields, how);
   }
 
-  #setNumber({ field, of, neutral }, input) {
-    const value = input.value === "" ? neutral : input.valueAsNumber / of;
-    if (field === "right" || field === "down") this.#set({ [field]: Math.round(value) });
-    else this.#editor.transform(this.#editor.selected, { [field]: value });
+  #setNumber({ field, axis, of, neutral }, input) {
+    const { layer, selected } = this.#editor;
+    if (axis === undefined) {
+      this.#editor.transform(selected, { [field]: input.value === "" ? neutral : input.valueAsNumber / of });
+    } else if (input.value !== "") {
+      const way = Math.round(input.valueAsNumber) - edge(layer, axis);
+      this.#set({ [field]: (this.#editor.changes(selected)[field] ?? 0) + way });
+    }
+    this.#refresh();
   }
 
   #refresh() {
-    const layer = this.#editor.layer;
-    const disabled = !layer || layer.locked;
-    for (const control of [this.#mode, this.#opacity, ...this.#numbers.map(({ input }) => input)]) control.disabled = disabled;
+    const { layer, free, canDuplicate, canRemove } = this.#editor;
+    this.#duplicate.disabled = !canDuplicate;
+    this.#remove.disabled = !canRemove;
+    for (const control of [this.#mode, this.#opacity, ...this.#numbers.map(({ input }) => input)]) control.disabled = !free;
     if (!layer) return;
     const changes = this.#editor.changes(layer.index);
     this.#mode.value = layer.blend_mode;
     this.#opacity.value = Math.round(layer.opacity * 100);
     this.#percent.textContent = `${Math.round(layer.opacity * 100)}%`;
-    for (const { field, of, neutral, input } of this.#numbers) {
-      input.value = Math.round((changes[field] ?? neutral) * of * 10) / 10;
+    for (const { field, axis, of, neutral, input } of this.#numbers) {
+      input.value = axis === undefined ? Math.round((changes[field] ?? neutral) * of * 10) / 10 : edge(layer, axis);
     }
   }
+}
+
+function edge(layer, axis) {
+  return Math.round(leftTop(layer)[axis]);
 }

@@ -3,20 +3,20 @@
 import { composite } from "./composite.js";
 import { draw, make } from "./dom.js";
 import { visibleLayers } from "./edits.js";
-import { centre, corners, covers, inBox, resized } from "./geometry.js";
+import { corners, covers, inBox, middle, resized, toCanvas } from "./geometry.js";
+import { Handles } from "./handles.js";
 
 const HINT = "Canvas. The arrow keys move the selected layer, with Shift by 10 pixels. Plus and Minus scale it, Comma and " +
-  "Period rotate it, Page Up and Page Down move it in the stack, Delete hides it.";
-const PADDING = 16;
-const ARM = 22;
+  "Period rotate it, Page Up and Page Down move it in the stack, Delete deletes it.";
+const PADDING = 18;
 const COARSE_TURN = 15;
 const MUCH_SMALLER = 0.7;
 
 export class Stage {
   #editor;
   #canvas = make("canvas");
-  #overlay = draw("svg", { "aria-hidden": "true" });
-  #frame = make("div", { class: "frame" }, this.#canvas, this.#overlay);
+  #handles = new Handles();
+  #frame = make("div", { class: "frame" }, this.#canvas, this.#handles.element);
   #drawn = null;
   #gesture = null;
   #waiting = false;
@@ -28,7 +28,6 @@ export class Stage {
       onpointerdown: (event) => this.#down(event), onpointermove: (event) => this.#move(event),
       onpointerup: () => this.#up(), onpointercancel: () => this.#up(), onkeydown: (event) => this.#key(event),
     }, this.#frame);
-    this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     new ResizeObserver(() => this.#fit()).observe(this.element);
     editor.watch(() => this.#refresh());
   }
@@ -44,7 +43,7 @@ export class Stage {
   }
 
   #paint() {
-    const { document, layers } = this.#editor;
+    const { document, shown: layers } = this.#editor;
     if (!document || layers === this.#drawn) return;
     this.#drawn = layers;
     const factor = this.#editor.busy ? this.#draftFactor() : 1;
@@ -67,32 +66,14 @@ export class Stage {
     const scale = Math.min(wide / document.canvas[0], high / document.canvas[1]);
     this.#frame.style.width = `${document.canvas[0] * scale}px`;
     this.#frame.style.height = `${document.canvas[1] * scale}px`;
-    this.#outline(scale);
+    const { offsetLeft: left, offsetTop: top } = this.#frame;
+    const view = { left: -left, top: -top, right: this.element.clientWidth - left, bottom: this.element.clientHeight - top };
+    this.#handles.show(this.#selected, scale, view);
   }
 
-  #outline(scale) {
-    const layer = this.#editor.layer;
-    if (!layer?.visible) return this.#overlay.replaceChildren();
-    const points = corners(layer).map(([x, y]) => [x * scale, y * scale]);
-    const box = draw("polygon", { points: points.join(" "), class: "box" });
-    if (layer.locked) return this.#overlay.replaceChildren(box);
-    const scales = points.map(([cx, cy], corner) =>
-      draw("circle", { cx, cy, r: 5, "data-handle": "scale", class: corner % 2 ? "rising" : "falling" }));
-    const [from, to] = this.#arm(points);
-    const arm = draw("line", { x1: from[0], y1: from[1], x2: to[0], y2: to[1], class: "arm" });
-    const turn = draw("circle", { cx: to[0], cy: to[1], r: 5, "data-handle": "turn" });
-    this.#overlay.replaceChildren(box, arm, turn, ...scales);
-  }
-
-  /** From the middle of the frame's upper side outwards, or inwards where there is no room outside. */
-  #arm([[left, top], [right, rightTop], , [bottomLeft, bottom]]) {
-    const middle = [(left + right) / 2, (top + rightTop) / 2];
-    const height = Math.hypot(bottomLeft - left, bottom - top) || 1;
-    const out = [((left - bottomLeft) / height) * ARM, ((top - bottom) / height) * ARM];
-    const end = [middle[0] + out[0], middle[1] + out[1]];
-    const [marginX, marginY] = [this.#frame.offsetLeft - 6, this.#frame.offsetTop - 6];
-    const inside = end[0] > -marginX && end[1] > -marginY && end[0] < this.#frame.clientWidth + marginX && end[1] < this.#frame.clientHeight + marginY;
-    return [middle, inside ? end : [middle[0] - out[0], middle[1] - out[1]]];
+  /** The selected layer as it is shown. */
+  get #selected() {
+    return this.#editor.shown.find((layer) => layer.index === this.#editor.selected);
   }
 
   /** Where on the canvas, in its pixels, the pointer is. */
@@ -106,21 +87,27 @@ export class Stage {
     const editor = this.#editor;
     if (event.button !== 0 || !editor.document || this.#gesture) return;
     const point = this.#point(event);
-    const kind = event.target.dataset.handle ?? "move";
-    if (kind === "move" && !this.#pick(point)) return;
+    const { handle, corner } = event.target.dataset;
+    if (!handle && !this.#pick(point)) return;
     this.element.setPointerCapture(event.pointerId);
-    const { right = 0, down = 0, scale = 1, rotation = 0 } = editor.changes(editor.selected);
-    this.#gesture = { kind, point, middle: centre(editor.layer), right, down, scale, rotation, last: null };
+    const { layer } = editor;
+    const fixed = (place) => ({ point: place, at: toCanvas(layer, ...place) });
+    const places = corners(layer);
+    this.#gesture = {
+      kind: handle ?? "move", point, middle: fixed(middle(layer)), last: null,
+      corner: corner && fixed(places[corner]).at, opposite: corner && fixed(places[(Number(corner) + 2) % 4]),
+      right: 0, down: 0, scale: 1, rotation: 0, ...editor.changes(layer.index),
+    };
   }
 
   /** Select the layer under the pointer; whether it is to move. */
   #pick(point) {
     const editor = this.#editor;
     const bottom = editor.layers[0].index;
-    const before = editor.layer;
-    const hit = visibleLayers(editor.layers).findLast((layer) => !layer.locked && covers(layer, ...point));
+    const before = this.#selected;
+    const hit = visibleLayers(editor.shown).findLast((layer) => !layer.locked && covers(layer, ...point));
     // Between the parts of the selected layer it is meant, too.
-    if ((!hit || hit.index === bottom) && this.#free() && before.visible && inBox(before, ...point)) return true;
+    if ((!hit || hit.index === bottom) && editor.free && before.visible && inBox(before, ...point)) return true;
     if (!hit) return false;
     if (hit.index !== before.index) editor.select(hit.index);
     // The bottom layer mostly fills the picture: it moves only where it was selected before.
@@ -129,41 +116,40 @@ export class Stage {
 
   #move(event) {
     if (!this.#gesture) return;
-    const { kind, point, middle, right, down, scale, rotation } = this.#gesture;
+    const { kind, point, middle: { at: centre }, right, down, rotation } = this.#gesture;
     const [x, y] = this.#point(event);
     if (kind === "move") {
       this.#change("set", { right: right + Math.round(x - point[0]), down: down + Math.round(y - point[1]) });
     } else if (kind === "scale") {
-      const [before, now] = [point, [x, y]].map(([px, py]) => Math.hypot(px - middle[0], py - middle[1]));
-      this.#change("transform", { scale: (scale * now) / Math.max(before, 1) });
+      this.#scaleTo(x - point[0], y - point[1], event.altKey);
     } else {
-      const [before, now] = [point, [x, y]].map(([px, py]) => Math.atan2(py - middle[1], px - middle[0]) * (180 / Math.PI));
+      const [before, now] = [point, [x, y]].map(([px, py]) => Math.atan2(py - centre[1], px - centre[0]) * (180 / Math.PI));
       const turned = rotation + now - before;
       this.#change("transform", { rotation: event.shiftKey ? Math.round(turned / COARSE_TURN) * COARSE_TURN : turned });
     }
   }
 
-  #change(how, fields) {
-    this.#gesture.last = [how, fields];
-    this.#editor[how](this.#editor.selected, fields, { final: false });
+  /** Move the corner that is held by x, y along the diagonal: the opposite corner stays, or the middle. */
+  #scaleTo(x, y, fromMiddle) {
+    const { corner, opposite, middle: centre, scale } = this.#gesture;
+    const about = fromMiddle ? centre : opposite;
+    const [across, along] = [corner[0] - about.at[0], corner[1] - about.at[1]];
+    // Where the handle is drawn in its corner's stead it is the way of the pointer that counts, not its place.
+    const factor = 1 + (x * across + y * along) / Math.max(across ** 2 + along ** 2, 1);
+    this.#change("transform", { scale: scale * factor }, { about });
+  }
+
+  #change(how, fields, options) {
+    this.#gesture.last = [how, fields, options];
+    this.#editor[how](this.#editor.selected, fields, { ...options, final: false });
   }
 
   #up() {
     const last = this.#gesture?.last;
     this.#gesture = null;
-    if (last) this.#editor[last[0]](this.#editor.selected, last[1]);
-  }
-
-  #wheel(event) {
-    if (!this.#free() || !this.element.contains(document.activeElement) || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.#scaleBy(Math.exp(-(event.deltaY || event.deltaX) / 1000), "wheel");
-  }
-
-  #free() {
-    const layer = this.#editor.layer;
-    return layer !== undefined && !layer.locked;
+    if (!last) return;
+    const [how, fields, options] = last;
+    this.#editor[how](this.#editor.selected, fields, options);
   }
 
   #scaleBy(factor, tag) {
@@ -199,11 +185,12 @@ export class Stage {
       ",": () => this.#turnBy(-turn, key), "<": () => this.#turnBy(-turn, key),
       ".": () => this.#turnBy(turn, key), ">": () => this.#turnBy(turn, key),
       PageUp: () => this.#restack(1), PageDown: () => this.#restack(-1),
-      Delete: () => this.#editor.set(this.#editor.selected, { visible: false }),
+      Delete: () => this.#editor.canRemove && this.#editor.remove(),
+      Backspace: () => actions.Delete(),
     };
     if (!(key in actions) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
-    if (this.#free()) actions[key]();
+    if (this.#editor.free) actions[key]();
   }
 }

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -324,7 +324,7 @@ def _where(number: int) -> str:
     return f"Item {number} of the LAYERS document"
 
 
-def _is_numbers(value: Any, dimensions: int) -> bool:
+def _is_numbers(value: Any, dimensions: int) -> TypeGuard[Tensor]:
     """Whether it is an ordinary tensor of floating-point numbers; what they are is not looked at."""
     return (isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_nested
             and not value.is_meta and value.dim() == dimensions)

@@ -3,6 +3,9 @@
 LONGEST_NAME = 240
 """Bytes: most disks take 255, and an ending follows."""
 
+SHOWN = 100
+"""Signs of a name that a message repeats."""
+
 FORBIDDEN = '/\\:*?"<>|'
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
 """What Windows takes for devices, with any ending."""
@@ -26,4 +29,4 @@ def check_name(name: str, what: str) -> None:
                 f"{LONGEST_NAME // 3} Chinese characters."
     else:
         return
-    raise ValueError(f"{what} {name!r} is not a valid file name. {wrong} Choose a name such as my_layers.")
+    raise ValueError(f"{what} {name[:SHOWN]!r} is not a valid file name. {wrong} Choose a name such as my_layers.")

@@ -21,6 +21,7 @@ and ComfyUI's counter of saved files passes over them."""
 STALE_SECONDS = 24 * 3600
 """Age from which what is unfinished cannot be somebody's who still writes: a process that was killed left it."""
 
+SHOWN = 100
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _swept: set[Path] = set()
 
@@ -40,7 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        raise RuntimeError(_in_words(error, repr(path.name), path.parent)) from error
+        raise RuntimeError(_in_words(error, repr(path.name[:SHOWN]), path.parent)) from error
     finally:
         _remove(part)
 

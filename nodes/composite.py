@@ -10,7 +10,7 @@ from ..layerdiff_core.edits import apply_edits
 from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, Document, change_layer
 from .host.panel import panel_ui
 from .host.types import LAYERS
-from .inputs import LINEAR, colour_space_input, edits_input
+from .inputs import LINEAR, check_limits, colour_space_input, edits_input
 
 
 class LayerDiffSetLayer(io.ComfyNode):
@@ -101,6 +101,7 @@ class LayerDiffSetLayer(io.ComfyNode):
         scale: float,
         rotation: float,
     ) -> io.NodeOutput:
+        check_limits(cls, right=right, down=down, scale=scale, rotation=rotation, opacity=opacity)
         document = Document.from_socket(layers)
         place = None if position < 0 else position
         changed = change_layer(document, layer, name, place, opacity, blend_mode, visible, right, down, scale, rotation)

@@ -12,7 +12,7 @@ from .host.codecs import codec_for
 from .host.editor import editor_ui
 from .host.panel import panel_ui
 from .host.types import LAYERS
-from .inputs import edits_input
+from .inputs import check_limits, edits_input
 
 
 class LayerDiffDecodeLayers(io.ComfyNode):
@@ -57,6 +57,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
                 scene: int, edits: str = "") -> io.NodeOutput:
+        check_limits(cls, centre=centre, softness=softness, scene=scene)
         pictures, masks, layers = codec_for(vae).decode(samples, len(named_lines(names)))
         count = len(pictures) // layers
         if scene >= count:

@@ -1,7 +1,6 @@
 """Nodes that carry layers to an image editor and back: PSD, OpenRaster, a folder of PNG, an animation."""
 
 import hashlib
-import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,7 +120,7 @@ class LayerDiffImportLayers(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str | float:
         if file is None:  # it comes over a link, so that nobody knows here whether the file was edited: read it again
-            return math.nan
+            return float("nan")  # a new one, which is like no other; math.nan would be like itself
         path, digest = _checked(file), hashlib.sha256()
         for part in [path, *sorted(path.parent.glob("*.png"))] if path.name == INDEX else [path]:
             digest.update(hashlib.sha256(part.read_bytes()).digest())

@@ -7,6 +7,18 @@ from comfy_api.latest import io
 LINEAR = "linear"
 
 
+def check_limits(node: type[io.ComfyNode], **values: float) -> None:
+    """ValueError for a number beyond the limits of the node's input of that name.
+
+    ComfyUI compares what is written into a widget with them, and not what comes over a link.
+    """
+    limits = {each.id: (each.min, each.max) for each in node.define_schema().inputs if each.id in values}
+    for name, value in values.items():
+        low, high = limits[name]
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}, but must be between {low} and {high}. Check the node that is connected to it.")
+
+
 def colour_space_input() -> Any:
     """The choice that every node that composites offers."""
     return io.Combo.Input(

@@ -10,6 +10,7 @@ from ..layerdiff_core.layers import Document
 from ..layerdiff_core.placement import layer_pixels
 from .host.guidance import keep_layers, stacked
 from .host.types import LAYERS
+from .inputs import check_limits
 
 
 class LayerDiffKeepLayers(io.ComfyNode):
@@ -41,6 +42,7 @@ class LayerDiffKeepLayers(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, layers: dict[str, Any], keep: str, start: float, end: float) -> io.NodeOutput:
+        check_limits(cls, start=start, end=end)
         codec = stacked(model, vae)
         count = codec.foregrounds
         picture, mask = layer_pixels(Document.from_socket(layers))

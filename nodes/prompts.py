@@ -12,6 +12,7 @@ from .host.model import LAYERS_KEY
 from .host.types import ENHANCER
 from .host.warnings import warnings_ui
 from .host.words import ENCODER_KEY, check_words, unknown_words
+from .inputs import check_limits
 
 SHOWN_WORDS = 8
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
@@ -67,9 +68,13 @@ class LayerDiffEncodePrompts(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
                 enhancer_strength: float) -> io.NodeOutput:
+        check_limits(cls, enhancer_strength=enhancer_strength)
         if enhancer is None:
             raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
                              "image. Encode it with CLIP Text Encode. Encode Layer Prompts is for LayerDiff models.")
+        # A lone half of a character, from a text that was cut in the wrong place, is no text to a tokenizer.
+        global_prompt, layer_prompts, negative_prompt = (text.encode(errors="replace").decode()
+                                                         for text in (global_prompt, layer_prompts, negative_prompt))
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
         tokens = torch.cat(same_length([part for part, _ in encoded]))

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 import nodes as host_nodes
 
 from .host.guidance import self_mask_guidance
+from .inputs import check_limits
 
 
 def guidance_inputs() -> list[Any]:
@@ -46,6 +47,7 @@ class LayerDiffSelfMaskGuidance(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, vae: Any, smg_scale: float, blur_sigma: float, smg_start: float,
                 smg_end: float) -> io.NodeOutput:
+        check_limits(cls, smg_scale=smg_scale, blur_sigma=blur_sigma, smg_start=smg_start, smg_end=smg_end)
         return io.NodeOutput(self_mask_guidance(model, vae, smg_scale, blur_sigma, smg_start, smg_end))
 
 
@@ -87,6 +89,8 @@ class LayerDiffSMGKSampler(io.ComfyNode):
     def execute(cls, model: Any, positive: Any, negative: Any, latent_image: dict[str, Any], vae: Any, seed: int,
                 steps: int, cfg: float, sampler_name: str, scheduler: str, denoise: float, smg_scale: float,
                 blur_sigma: float, smg_start: float, smg_end: float) -> io.NodeOutput:
+        check_limits(cls, steps=steps, cfg=cfg, denoise=denoise, smg_scale=smg_scale, blur_sigma=blur_sigma, smg_start=smg_start,
+                     smg_end=smg_end)
         guided = self_mask_guidance(model, vae, smg_scale, blur_sigma, smg_start, smg_end)
         return io.NodeOutput(*host_nodes.common_ksampler(guided, seed, steps, cfg, sampler_name, scheduler, positive,
                                                          negative, latent_image, denoise=denoise))

@@ -8,7 +8,7 @@ from ..layerdiff_core.composite import composite
 from ..layerdiff_core.layers import Document
 from ..layerdiff_core.seams import heal_seams
 from .host.types import LAYERS
-from .inputs import LINEAR, colour_space_input
+from .inputs import LINEAR, check_limits, colour_space_input
 
 
 class LayerDiffHealSeams(io.ComfyNode):
@@ -36,6 +36,7 @@ class LayerDiffHealSeams(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers: dict[str, Any], reach: int, colour_space: str) -> io.NodeOutput:
+        check_limits(cls, reach=reach)
         healed = heal_seams(Document.from_socket(layers), reach)
         return io.NodeOutput(healed.to_socket(), composite(healed, colour_space == LINEAR)[0])
 

@@ -1,6 +1,7 @@
 """Writes small files of every kind again and again in processes that are killed; run by test_killed.py.
 
-Half of them are killed at random moments, half as soon as a new file is seen, which is while it is written. Each process is forked off after all is imported, so that a kill costs no more than the milliseconds that it waits for.
+Half of them are killed at random moments, half as soon as a new file is seen, which is while it is written. Each process is
+forked off after all is imported, so that a kill costs no more than the milliseconds that it waits for.
 """
 
 import os

@@ -1,6 +1,9 @@
 """The set-up: nothing done twice, interrupted and repeated, failures named, and the user's own ComfyUI."""
 
+import contextlib
+import importlib
 import io
+import subprocess
 import sys
 import tarfile
 import venv
@@ -130,6 +133,21 @@ def test_commands_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixt
     assert dev.main(["dmeo"]) == 2
     text = capsys.readouterr().out
     assert all(name in text for name in dev.COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in dev.COMMANDS if name[:5] not in ("train", "compa")])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_explains_itself_and_does_nothing(
+    command: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("tools." + command.replace("-", "_"))
+    monkeypatch.setattr(sys, "argv", [command, option])
+    monkeypatch.setattr(module, "Server", lambda *args: pytest.fail("it was run"), raising=False)
+    monkeypatch.setattr(subprocess, "call", lambda *args, **more: pytest.fail("it was run"))
+    with contextlib.suppress(SystemExit):
+        assert module.main([option]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: ") and len(text.splitlines()) > 2
 
 
 def test_a_wrong_python_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

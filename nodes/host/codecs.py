@@ -223,6 +223,8 @@ def samples_of(latent: dict[str, Any]) -> Tensor:
         kind = f"a tensor of {samples.dtype}" if isinstance(samples, Tensor) else type(samples).__name__
         raise ValueError(f"The LATENT holds {kind}, but a batch of image latents was expected. Connect the output of a sampler "
                          "with a layered model.")
+    if 0 in samples.shape:
+        raise ValueError(f"The latent is empty. Its shape is {list(samples.shape)}. Check the node that scaled or cropped it.")
     return samples
 
 
@@ -238,8 +240,9 @@ def said_layers(latent: dict[str, Any], key: str) -> int | None:
 def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width that a LATENT says were asked for; None where it says nothing that can be that."""
     size = latent.get(SIZE_KEY)
-    is_size = isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-    return (size[0], size[1]) if is_size else None
+    if isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size):
+        return size[0], size[1]
+    return None
 
 
 def check_samples(samples: Tensor, channels: int) -> None:

@@ -125,6 +125,7 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
     """Checks that prompts and latent have the same layers, tells conditioning that came from other nodes (a plain
     negative prompt) their number, and hands controls the picture channels alone."""
     model = guider.model_patcher.model
+    check_pictures(noise)
     layers = layers_of(guider.conds, noise.shape[0])
     if noise.shape[0] % layers:
         raise ValueError(f"The prompts are for {layers} layers, but the latent holds {noise.shape[0]}, which is not a whole "
@@ -150,9 +151,31 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
                 raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode "
                                  "them with the CLIP of the same model.")
             check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
+            check_areas(cond, noise)
             if "control" in cond:
                 control = cond["control"]
                 cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels))
+
+
+def check_pictures(noise: Tensor) -> None:
+    """ValueError for a LATENT of video or sound, and for one of nothing."""
+    if noise.ndim != 4:
+        raise ValueError(f"The latent has the shape {list(noise.shape)}, like one of video or audio, but a layered MODEL "
+                         "generates images. Connect Empty Layered Latent or Encode Layers.")
+    if 0 in noise.shape:
+        raise ValueError(f"The latent is empty. Its shape is {list(noise.shape)}. Check the node that scaled or cropped it.")
+
+
+def check_areas(cond: dict[str, Any], noise: Tensor) -> None:
+    """ValueError for a prompt whose area lies outside the image, or whose mask has no pixels."""
+    if "mask" in cond and 0 in cond["mask"].shape:
+        raise ValueError("The mask of a prompt has no pixels. Check the node that created or cropped it.")
+    area = cond.get("area")
+    if area is None or isinstance(area[0], str) and not any(start >= 1 for start in area[-2:]):
+        return
+    if isinstance(area[0], str) or any(start >= side for start, side in zip(area[-2:], noise.shape[2:])):
+        raise ValueError("The area of a prompt is outside the image. Check x and y in Conditioning (Set Area), or use a larger "
+                         "image.")
 
 
 def check_windows(options: dict[str, Any], count: int, layers: int) -> None:

@@ -127,6 +127,9 @@ class PatchAutoencoder(AutoencoderKL):
         return self.quant_conv(self.encoder(pixel_unshuffle(x, self.patch)))
 
     def encode(self, x: Tensor) -> Tensor:
+        if min(x.shape[-2:]) < self.ratio:  # ComfyUI cut off what is no whole step
+            raise ValueError(f"The image is smaller than {self.ratio} x {self.ratio} pixels, the minimum for this VAE. Scale it "
+                             "up.")
         return self.moments(x).chunk(2, dim=1)[0]
 
     def decode(self, z: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from comfy_api.latest import io
 
 from ...layerdiff_core.whole import system_words
 
+SHOWN = 100
+
 
 def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
     """Where files of this width and height are saved by ComfyUI's rules.
@@ -21,15 +23,19 @@ def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, s
     prefix = filename_prefix.replace("%batch_num%", "0")
     if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
         # ComfyUI would count no further than 1 here, and write each file over the one before.
-        raise ValueError(f"The filename_prefix {filename_prefix!r} does not contain a file name. Add the start of a name, such "
-                         f"as LayerDiff, after the subfolders.")
+        raise ValueError(f"The filename_prefix {filename_prefix[:SHOWN]!r} does not contain a file name. Add the start of a "
+                         "name, such as LayerDiff, after the subfolders.")
+    if "\0" in prefix:
+        raise ValueError(f"The filename_prefix {filename_prefix[:SHOWN]!r} contains characters that are not allowed in file "
+                         "names. Remove them.")
     try:
+        prefix.encode()
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory(), *canvas
         )
     except (OSError, UnicodeEncodeError) as error:
         why = system_words(error) if isinstance(error, OSError) else "It contains characters that are not allowed in file names."
-        raise ValueError(f"Cannot save files with the filename_prefix {filename_prefix!r}. {why}") from error
+        raise ValueError(f"Cannot save files with the filename_prefix {filename_prefix[:SHOWN]!r}. {why}") from error
     return Path(folder), f"{name}_{counter:05}", subfolder
 
 

@@ -7,7 +7,7 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ...layerdiff_core.autoencoder import CompositionAutoencoder
-from .model import LAYERS_KEY
+from .model import LAYERS_KEY, check_areas, check_pictures
 from .words import ENCODER_KEY, check_words
 
 STACKED_KEY = "stacked_layers"
@@ -46,6 +46,7 @@ def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> T
     """Runs around ComfyUI's sampling: refuses what belongs to LayerDiff or to one picture, in plain words."""
     model = executor.class_obj.model_patcher.model
     channels, width = model.latent_format.latent_channels, model.model_config.unet_config["context_dim"]
+    check_pictures(noise)
     if noise.shape[1] != channels:
         raise ValueError(f"The latent has {noise.shape[1]} channels, but this Text2Layer MODEL needs {channels}. Connect Empty "
                          "Layered Latent or Encode Layers, with the VAE of the same model.")
@@ -58,6 +59,7 @@ def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> T
             raise ValueError(f"The prompt was encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode it "
                              "with the CLIP of the same model.")
         check_words(cond.get(ENCODER_KEY), getattr(model, "text_encoder", None), "this MODEL")
+        check_areas(cond, noise)
         if "control" in cond:
             raise ValueError("ControlNet does not work with a Text2Layer MODEL, whose latent holds all layers of a scene. Use a "
                              "LayerDiff MODEL instead.")

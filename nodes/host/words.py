@@ -27,7 +27,7 @@ def text_encoder(file: str, tensors: Mapping[str, Tensor]) -> TextEncoder:
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensors[key].cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return TextEncoder(digest.hexdigest(), file)
 
 

@@ -108,6 +108,15 @@ SET = {"layers": ["5", 0], "layer": 0, "name": "", "position": -1, "opacity": 1.
        "right": 0, "down": 0, "scale": 1.0, "rotation": 0.0}
 
 
+def decimal(value: float, place: str) -> dict[str, Any]:
+    """A decimal number over a link, which the host does not compare with the input's limits."""
+    return {"8": node("PrimitiveFloat", value=value), place: ["8", 0]}
+
+
+GUIDED = {"9": node("LayerDiffSelfMaskGuidance", model=["1", 0], vae=["1", 2], smg_scale=0.5, blur_sigma=1.0, smg_start=0.0,
+                    smg_end=1.0), "4.model": ["9", 0]}
+SET_FIRST = {"7": node("LayerDiffSetLayer", **SET), "6.layers": ["7", 0]}
+
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no prompts": ({"2.layer_prompts": ""}, "2", "no layer prompts"),
     "blank prompts": ({"2.layer_prompts": " \n\t\n"}, "2", "no layer prompts"),
@@ -143,6 +152,35 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "another VAE for guidance": ({**OTHER, "8": SMG, "4.model": ["8", 0]}, "8", "VAE has 4 latent channels, but .* needs 8"),
     "a scene that is not there": ({"5.scene": 5}, "5", "no scene 5"),
     "a mask's centre beyond its range": ({"5.centre": 2.0}, "5", "centre"),
+    "a strength beyond its range over a link": (decimal(7.0, "2.enhancer_strength"), "2",
+                                                    "enhancer_strength is 7.0, but must be between 0.0 and 2"),
+    "a mask's centre beyond its range over a link": (decimal(-1.0, "5.centre"), "5", "centre is -1.0, but must be between 0.05"),
+    "a softness of a million": (decimal(1e6, "5.softness"), "5", "softness is 1000000.0, but must be"),
+    "a blur of nothing": ({**GUIDED, **decimal(0.0, "9.blur_sigma")}, "9", "blur_sigma is 0.0, but must be between 0.1 and 10"),
+    "a scale of nothing over a link": ({**SET_FIRST, **decimal(0.0, "7.scale")}, "7", "scale is 0.0, but must be between 0.01"),
+    "a video's latent for the sampler": (
+        {"7": node("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1), "4.latent_image": ["7", 0]}, "4",
+        "like one of video or audio, but a layered MODEL generates images"),
+    "an area where the picture ends": (
+        {"7": node("ConditioningSetArea", conditioning=["2", 0], width=64, height=64, x=64, y=0, strength=1.0),
+         "4.positive": ["7", 0]}, "4", "area of a prompt is outside the image"),
+    "an area at 100 percent": (
+        {"7": node("ConditioningSetAreaPercentage", conditioning=["2", 0], width=0.5, height=0.5, x=0.0, y=1.0, strength=1.0),
+         "4.positive": ["7", 0]}, "4", "area of a prompt is outside the image"),
+    "a mask without pixels": (
+        {"7": node("SolidMask", value=1.0, width=8, height=8),
+         "8": node("CropMask", mask=["7", 0], x=0, y=64, width=8, height=8),
+         "9": node("ConditioningSetMask", conditioning=["2", 0], mask=["8", 0], strength=1.0, set_cond_area="default"),
+         "4.positive": ["9", 0]}, "4", "mask of a prompt has no pixels"),
+    "an empty latent to decode": (
+        {"7": node("LatentUpscaleBy", samples=["3", 0], upscale_method="area", scale_by=0.01), "5.samples": ["7", 0]}, "5",
+        "The latent is empty. Its shape"),
+    "an empty latent to sample": (
+        {"7": node("LatentUpscaleBy", samples=["3", 0], upscale_method="area", scale_by=0.01), "4.latent_image": ["7", 0]}, "4",
+        "The latent is empty. Its shape"),
+    "a picture of one pixel to encode": (
+        {"7": node("EmptyImage", width=1, height=1, batch_size=1, color=0), "8": node("VAEEncode", pixels=["7", 0], vae=["1", 2]),
+         "4.latent_image": ["8", 0]}, "8", "smaller than 8 x 8 pixels, the minimum for this VAE"),
     "free x": (free("x"), "7", "'x' is not a layer number"),
     "free 9": (free("9"), "7", "no layer 9. The latent has 3"),
     "free nothing": (free(""), "7", "No layers are listed"),
@@ -183,6 +221,11 @@ def test_nothing_was_written_where_it_should_not(server: Server, files: Path) ->
     for folder in (files.parent, server.data, server.data.parent):
         assert list(folder.glob("*outside*")) == [] == list(folder.glob("*/*outside*"))
     assert not (files / "new.safetensors").exists()
+
+
+def test_half_a_sign_in_a_prompt_is_no_matter(server: Server, files: Path) -> None:
+    pictures = server.client.run(changed(layered(), {"2.global_prompt": "a fox \ud83e"})).outputs["6"]["images"]
+    assert len(pictures) == 4
 
 
 def test_a_good_graph_still_runs(server: Server, files: Path) -> None:

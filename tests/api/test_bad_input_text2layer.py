@@ -116,8 +116,18 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "layer prompts": ({"7": LAYER_PROMPTS, "4.positive": ["7", 0]}, "7", "one prompt for the whole image.*CLIP Text Encode"),
     "layer prompts of the other family": (
         {"10": node("LayerDiffLoadModel", model_name=STARTER),
-         "7": {**LAYER_PROMPTS, "inputs": {**LAYER_PROMPTS["inputs"], "enhancer": ["10", 3]}}, "4.positive": ["7", 0]},
+         "7": {**LAYER_PROMPTS, "inputs": {**LAYER_PROMPTS["inputs"], "clip": ["10", 1], "enhancer": ["10", 3]}},
+         "4.positive": ["7", 0]},
         "4", "prompts are for single layers.*CLIP Text Encode"),
+    "an enhancer of the other family": (
+        {"10": node("LayerDiffLoadModel", model_name=STARTER),
+         "7": {**LAYER_PROMPTS, "inputs": {**LAYER_PROMPTS["inputs"], "enhancer": ["10", 3]}}, "4.positive": ["7", 0]},
+        "7", "encoded with the CLIP of .*text2layer.*, but the enhancer is from random.safetensors"),
+    "CLIP of the other family": ({"10": node("LayerDiffLoadModel", model_name=STARTER), "2.clip": ["10", 1]}, "4",
+                                 "encoded with the CLIP of random.safetensors, but this MODEL is from .*text2layer"),
+    "a video's latent": (
+        {"7": node("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1), "4.latent_image": ["7", 0]}, "4",
+        "like one of video or audio, but a layered MODEL generates images"),
     "stacked conditionings": ({**STACK, "4.positive": ["7", 0]}, "4", "prompts are for single layers"),
     "CLIP of another model": ({**SECOND, "2.clip": ["7", 1]}, "4", "width 96, but this MODEL needs 64"),
     "one layer": ({"3.layers": 1}, "3", "1 layers were requested, but this Text2Layer model always has 2"),

@@ -168,6 +168,52 @@ def test_what_is_not_there_or_elsewhere_is_refused_at_once(server: Server, place
         server.client.run(changed(graph(place), {"1.file": file}))
 
 
+@pytest.mark.parametrize("file", ["", None, "undefined", "no layered file there yet"])
+def test_no_file_is_told_what_to_do(server: Server, place: str, file: str | None) -> None:
+    with pytest.raises((PromptRefused, NodeFailed), match=r"node 1 \(LayerDiffImportLayers\).*No file is selected. Put a .psd"):
+        server.client.run(changed(graph(place), {"1.file": file}))
+
+
+def test_a_file_that_is_missing_from_the_graph_is_told(server: Server, place: str) -> None:
+    without = graph(place)
+    del without["1"]["inputs"]["file"]
+    with pytest.raises(PromptRefused) as caught:
+        server.client.run(without)
+    assert "Required input is missing: file" in str(caught.value)
+    assert "positional argument" not in json.dumps(caught.value.errors) and "exception" not in json.dumps(caught.value.errors)
+
+
+def linked(place: str, file: str) -> Graph:
+    """The file's name over a link that ComfyUI lets through: from a switch, which hands on whatever comes."""
+    return changed(graph(place), {"1.file": ["5", 0], "4": node("PrimitiveString", value=file),
+                                  "5": node("ComfySwitchNode", switch=True, on_true=["4", 0], on_false=["4", 0])})
+
+
+def test_a_text_over_a_link_is_refused_by_the_host_alone(server: Server, place: str) -> None:
+    with pytest.raises(PromptRefused, match=r"received_type\(STRING\) mismatch input_type\(COMBO\)") as caught:
+        server.client.run(changed(linked(place, "x.psd"), {"1.file": ["4", 0]}))
+    assert "NoneType" not in json.dumps(caught.value.errors)
+
+
+def test_a_name_over_a_link_is_read(server: Server, place: str) -> None:
+    counts = []
+    for layers in (3, 4):  # it is read again each time: over a link nobody knows whether it was edited
+        write_ora(mixed_document(layers), server.data / "input" / place / "linked.ora", {})
+        counts += server.client.run(linked(place, f"{place}/linked.ora")).outputs["3"]["text"]
+    assert counts == ["3", "4"]
+
+
+@pytest.mark.parametrize("file, words", [
+    ("", "No file is selected"), ("nothing.psd", "There is no file 'nothing.psd'"), ("../output/x.psd", "There is no file"),
+    ("/etc/passwd", "There is no file"), ("{place}/x.png", "not a supported file"), ("{place}", "not a supported file"),
+])
+def test_a_name_over_a_link_is_looked_at_too(server: Server, place: str, file: str, words: str) -> None:
+    (server.data / "input" / place / "x.png").write_bytes(b"")
+    with pytest.raises(NodeFailed, match=words) as caught:
+        server.client.run(linked(place, file.format(place=place)))
+    assert caught.value.node == "1" and caught.value.kind == "ValueError"
+
+
 @pytest.mark.parametrize("file", ["{place}/x.png", "{place}"])
 def test_what_is_of_another_kind_is_refused_at_once(server: Server, place: str, file: str) -> None:
     (server.data / "input" / place / "x.png").write_bytes(b"")

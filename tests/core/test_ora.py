@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -199,6 +201,20 @@ def test_entities_are_refused_in_every_encoding(tmp_path: Path, encoding: str) -
         file.writestr("stack.xml", text.encode(encoding))
     with pytest.raises(ValueError, match="document type"):
         read_ora(tmp_path / "a.ora")
+
+
+@pytest.mark.parametrize("stack", [b"<a/>" * (4 << 20), b"<a/>" * 400_000, b"<a>" * 400_000,
+                                   b"<a %s/>" % b" ".join(b"a%d=''" % n for n in range(150_000))])
+def test_elements_are_counted_not_only_bytes(tmp_path: Path, stack: bytes) -> None:
+    with ZipFile(tmp_path / "a.ora", "w", ZIP_DEFLATED) as file:
+        file.writestr("stack.xml", b"<image w='10' h='8'>" + stack + b"</image>")
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(ValueError, match="longer than 2 MB|more than 20000 elements and attributes"):
+        read_ora(tmp_path / "a.ora")
+    spent, (_, most) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 2 and most < 40 << 20
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -1,6 +1,8 @@
 """Photoshop files: what is in them, and what is read from those that other programs made."""
 
 import json
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,33 @@ def test_exact_values_are_found_by_the_layers_id_and_in_an_attribute_too(path: P
     resource.data = ElementTree.tostring(ElementTree.Element("x", {"{urn:layerdiff/}layers": facts}))
     path.write_bytes(psd.tobytes())
     assert [layer.opacity for layer in read_psd(path).layers] == [0.3, 1, 1]
+
+
+@pytest.mark.parametrize("inside", [b"<a/>" * (4 << 20), b"<a>" * (4 << 20), b"<l:layers>" + b"[]," * (1 << 20) + b"</l:layers>",
+                                    b"<a %s/>" % b" ".join(b"a%d=''" % n for n in range(700_000))])
+def test_metadata_are_counted_before_they_are_read(path: Path, inside: bytes) -> None:
+    psd = PSD.frombytes(path.read_bytes())
+    psd.image_resources[Resource.XMP_METADATA].data = b"<x xmlns:l='urn:layerdiff/'>" + inside + b"</x>"
+    path.write_bytes(psd.tobytes())
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(ValueError, match="The metadata of .*(more than 300000 elements and attributes|more of its layers)"):
+        read_psd(path)
+    spent, (_, most) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 3 and most < 150 << 20  # most of it the 16 MB of the file and psd-tools' copies of them
+
+
+def test_the_history_that_photoshop_keeps_is_passed_over(path: Path) -> None:
+    doc = read_psd(path)
+    alter(doc, 1, opacity=0.3)
+    write_psd(doc, path, {})
+    psd = PSD.frombytes(path.read_bytes())
+    resource = psd.image_resources[Resource.XMP_METADATA]
+    ancestors = b"<p:DocumentAncestors xmlns:p='p'>" + b"<p:li>0123456789</p:li>" * 100_000 + b"</p:DocumentAncestors>"
+    resource.data = resource.data.replace(b"<rdf:Description", ancestors + b"<rdf:Description")
+    path.write_bytes(psd.tobytes())
+    assert [layer.opacity for layer in read_psd(path).layers] == [1, 0.3, 1]
 
 
 def test_groups_are_taken_apart(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A process that is killed while it writes (kill -9) leaves no broken file under a final name, and what it leaves harms nobody."""
+"""A process that is killed while it writes (kill -9) leaves no broken file under a final name."""
 
 import os
 import subprocess

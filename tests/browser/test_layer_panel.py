@@ -267,8 +267,9 @@ def test_delete_deletes_the_layer_and_leaves_the_node(panel: PanelPage) -> None:
     panel.page.keyboard.press("Delete")
     assert panel.edits()["layers"] == {"2": {"deleted": True}}
     assert panel.row("bear").count() == 0 and "selected" in (panel.row("tree").get_attribute("class") or "")
+    assert panel.row("tree").evaluate("row => row.contains(document.activeElement)")
     panel.panel.get_by_role("application").focus()
-    panel.page.keyboard.press("Delete")
+    panel.page.keyboard.press("Backspace")
     assert panel.edits()["layers"] == {"1": {"deleted": True}, "2": {"deleted": True}}
     # One layer must be left.
     panel.page.keyboard.press("Delete")

@@ -166,6 +166,7 @@ export class Editor {
 
   /** Back to the layers as they came. */
   reset() {
+    this.#kept.solo = null;
     this.#take("");
     this.history.add("");
     this.#write("");

@@ -19,7 +19,7 @@ const TIPS = {
 export class Handles {
   element = draw("svg", { "aria-hidden": "true" });
 
-  /** layer: as it is shown, if any. scale: screen pixels in one of the canvas. view: what of the screen is seen, from the canvas' corner. */
+  /** layer: as it is shown, if any. scale: screen pixels in one of the canvas. view: what is seen, from the canvas' corner. */
   show(layer, scale, view) {
     if (!layer?.visible) return this.element.replaceChildren();
     const points = corners(layer).map(([u, v]) => toCanvas(layer, u, v).map((value) => value * scale));
@@ -28,7 +28,8 @@ export class Handles {
     const { held, small, arm } = reachable(points, view);
     const parts = [box];
     if (held.some((point, corner) => distance(point, points[corner]) > 1)) {
-      parts.push(draw("polygon", { points: held.join(" "), class: "held", ...(small ? { "data-handle": "move" } : {}) }, tip("move")));
+      const settings = { points: held.join(" "), class: "held" };
+      parts.push(small ? draw("polygon", { ...settings, "data-handle": "move" }, tip("move")) : draw("polygon", settings));
     }
     const [from, to] = arm;
     parts.push(draw("line", { x1: from[0], y1: from[1], x2: to[0], y2: to[1], class: "arm" }), handle(to, "turn"));

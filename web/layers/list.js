@@ -6,6 +6,8 @@ import { rename } from "./rename.js";
 const THUMB = 32;
 const STARTS_AFTER = 4;
 const STEPS = { ArrowUp: 1, ArrowDown: -1 };
+const KEYS = "Double-click or F2 renames it, Up and Down select a layer, Alt+Up and Alt+Down move it, Space hides it, Delete " +
+  "deletes it.";
 const thumbs = new WeakMap();
 
 export class LayerList {
@@ -39,7 +41,9 @@ export class LayerList {
     const focus = document.activeElement?.dataset?.focus;
     const had = this.element.contains(document.activeElement);
     this.element.replaceChildren(...rows.map((row) => this.#row(row)).reverse());
-    if (had) this.element.querySelector(`[data-focus="${focus}"]`)?.focus({ preventScroll: true });
+    // Of a deleted layer it goes to the one that is selected now: without a focus Delete would delete the node.
+    const next = this.element.querySelector(`[data-focus="${focus}"]`) ?? this.element.querySelector(".selected .pick");
+    if (had) next?.focus({ preventScroll: true });
     const reveal = `${selected} ${layers.findIndex((layer) => layer.index === selected)}`;
     if (reveal !== this.#revealed) this.#reveal();
     this.#revealed = reveal;
@@ -65,7 +69,7 @@ export class LayerList {
     };
     const pick = make("button", {
       type: "button", class: "pick", "aria-pressed": selected, "data-focus": `pick ${index}`, onclick: () => editor.select(index),
-      title: `${name}. Double-click or F2 renames it, Up and Down select a layer, Alt+Up and Alt+Down move it, Space hides it, Delete deletes it.`,
+      title: `${name}. ${KEYS}`,
     }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
     return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
       // A button, else browsers take a finger on it for one on the eye beside it.

@@ -115,7 +115,7 @@ function span(first, end, count, length, flipped) {
   return flipped ? [-high, -low] : [low, high];
 }
 
-/** A layer's pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last are remembered. */
+/** A layer's pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last are kept. */
 function reduced({ pixels, index }, width, height) {
   if (width === pixels.width && height === pixels.height) return pixels;
   if (!reductions.has(pixels)) reductions.set(pixels, new Map());

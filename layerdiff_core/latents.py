@@ -50,7 +50,8 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
         first, dash, last = (number.strip() for number in part.partition("-"))
         last = last if dash else first
         if not all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in (first, last)) or int(first) > int(last):
-            raise ValueError(f"{part[:100]!r} is not a layer number. Enter numbers such as \"1, 3\" or \"0-2\"; 0 is the background.")
+            raise ValueError(f"{part[:100]!r} is not a layer number. Enter numbers such as \"1, 3\" or \"0-2\"; 0 is the "
+                             "background.")
         if int(last) >= layers:
             raise ValueError(f"There is no layer {last}. The latent has {layers} layers per scene, numbered 0 to {layers - 1}.")
         chosen.update(range(int(first), int(last) + 1))

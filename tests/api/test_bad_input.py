@@ -133,7 +133,6 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "65 scenes over a link": ({**number(100), "3.scenes": ["8", 0]}, "3", "100 scenes of 3 layers"),
     "a size beyond the limits": ({"3.width": BIG}, "3", "width"),
     "an absurd size over a link": ({**number(BIG), "3.width": ["8", 0]}, "3", f"{BIG} x 64 pixels"),
-    "no size over a link": ({**number(0), "3.height": ["8", 0]}, "3", "64 x 0 pixels"),
     "a negative size over a link": ({**number(-64), "3.height": ["8", 0]}, "3", "64 x -64 pixels"),
     "4 layers for 3 prompts": ({"3.layers": 4}, "4", "prompts are for 3 layers, but the latent holds 4"),
     "a negative prompt for 2 layers": (

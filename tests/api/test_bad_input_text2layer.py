@@ -137,7 +137,6 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "65 scenes": ({"3.scenes": 65}, "3", "scenes"),
     "200 scenes over a link": ({**number(200), "3.scenes": ["8", 0]}, "3", "200 scenes of 2 layers"),
     "an absurd size over a link": ({**number(BIG), "3.width": ["8", 0]}, "3", f"{BIG} x 64 pixels"),
-    "no size over a link": ({**number(0), "3.height": ["8", 0]}, "3", "64 x 0 pixels"),
     "a picture's latent for the sampler": ({**load("stacked_plain"), "4.latent_image": ["7", 0]}, "4",
                                            "4 channels, but.* needs 16"),
     "a picture's latent to decode": ({**load("stacked_plain"), "5.samples": ["7", 0]}, "5", "shape .*4.* 16 channels"),

@@ -10,6 +10,11 @@ from .latents import free_mask
 from .layers import Document, Layer, make_document
 from .placement import layer_pixels
 
+EMPTY_SHARE = 0.002
+"""Of the picture: what covers less is a speck."""
+HIDDEN_SHARE = 0.15
+"""Of a layer: where less of it is seen it is not recognised."""
+
 
 def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, softness: float) -> tuple[Tensor, Tensor]:
     """Colours and coverage of all layers of all scenes, layers innermost and bottom first.
@@ -48,6 +53,21 @@ def _on_canvas(layer: Layer, document: Document) -> tuple[Tensor, Tensor]:
         # Where it was decoded; its colours are carried on already.
         return layer.image, layer.coverage
     return layer_pixels(Document([layer], document.canvas))
+
+
+def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
+    """Which layers of a scene, coverage [K, H, W] with the bottom layer first, a user would miss: numbers of those that are
+    empty, and of those that others hide. The background is neither. Ours: small models put objects in front of each other."""
+    empty, hidden = [], []
+    through = torch.ones_like(coverage[0])
+    for number in range(len(coverage) - 1, 0, -1):
+        own = coverage[number]
+        if own.mean() < EMPTY_SHARE:
+            empty.append(number)
+        elif (own * through).sum() < HIDDEN_SHARE * own.sum():
+            hidden.append(number)
+        through = through * (1 - own)
+    return empty[::-1], hidden[::-1]
 
 
 def named_lines(names: str) -> list[str]:

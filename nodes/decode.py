@@ -6,12 +6,14 @@ import torch
 from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
-from ..layerdiff_core.decode import edited_pixels, finish_layers, named_lines, scene_documents
+from ..layerdiff_core.decode import edited_pixels, finish_layers, named_lines, scene_documents, unseen_layers
 from ..layerdiff_core.edits import apply_edits
+from ..layerdiff_core.layers import Document
 from .host.codecs import codec_for
 from .host.editor import editor_ui
 from .host.panel import panel_ui
 from .host.types import LAYERS
+from .host.warnings import warnings_ui
 from .inputs import check_limits, edits_input
 
 
@@ -71,7 +73,18 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         changed = {number: document for number, document in edited.items() if document is not scenes[number]}
         pictures, coverage = edited_pixels(pictures, coverage, layers, changed)
         shown = panel_ui(scenes[chosen[0]], stale=applied[0][1]) | editor_ui(applied[0][0])
-        return io.NodeOutput([document.to_socket() for document in edited.values()], pictures, coverage, composites, ui=shown)
+        said = warnings_ui(_said_of(scenes[chosen[0]]))
+        return io.NodeOutput([document.to_socket() for document in edited.values()], pictures, coverage, composites,
+                             ui=shown | said)
+
+
+def _said_of(scene: Document) -> list[str]:
+    """What a user should know of the layers as they were generated."""
+    empty, hidden = unseen_layers(torch.cat([layer.coverage for layer in scene.layers]))
+    names = [layer.name for layer in scene.layers]
+    return [f"The layer \"{names[number]}\" is empty. Try another seed." for number in empty] + [
+        f"The layer \"{names[number]}\" is hidden behind other layers. Move it in the layer panel, or try another seed."
+        for number in hidden]
 
 
 NODES = [LayerDiffDecodeLayers]

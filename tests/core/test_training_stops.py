@@ -39,13 +39,23 @@ for step in range(1_000_000):
 """
 
 
+def heed_signals() -> None:
+    """What was started in the background, or with nohup, ignores some signals, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def stopped(folder: Path, number: int, moment: str) -> subprocess.CompletedProcess[str]:
     """A training that got a signal in the midst of it."""
     process = subprocess.Popen([sys.executable, "-c", TRAINING, str(folder), moment], stdout=subprocess.PIPE,
-                               cwd=Path(__file__).parent.parent.parent, stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               cwd=Path(__file__).parent.parent.parent, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=heed_signals)  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 

@@ -3,6 +3,7 @@
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 MEMORY_MODES = ("plain", "dynamic")
 
@@ -51,3 +52,18 @@ def test_what_goes_beyond_the_training_is_said(pack: ModuleType, starter: Simple
                                                told: list[str]) -> None:
     texts = empty(pack, starter, *size, layers).texts
     assert len(texts) == len(told) and all(part in text for part, text in zip(told, texts))
+
+
+def test_layers_that_are_not_seen_are_named(pack: ModuleType, starter: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(starter.vae, 64, 64, 3, 1).args[0]
+    coverage = torch.ones(3, 64, 64)
+    coverage[1, :, 8:] = 0
+    decoded = (torch.full((3, 64, 64, 3), 0.5), coverage)
+    monkeypatch.setattr(pack.nodes.decode, "finish_layers", lambda *_: decoded)
+    decode = pack.nodes.decode.LayerDiffDecodeLayers.execute
+    with torch.inference_mode():
+        (texts,) = decode(latent, starter.vae, "meadow\nfox\nwall", 0.5, 0.4, 0).ui["warnings"]
+        assert len(texts) == 1 and '"fox" is hidden' in texts[0]
+        coverage[1] = 0
+        (texts,) = decode(latent, starter.vae, "meadow\nfox\nwall", 0.5, 0.4, 0).ui["warnings"]
+        assert len(texts) == 1 and '"fox" is empty' in texts[0]

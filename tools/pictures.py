@@ -29,13 +29,20 @@ BARS = (70, 95, 30, 30)
 # Small text is drawn at any zoom, and nothing that says where the picture was taken.
 SETTINGS = {"LiteGraph.Canvas.MinFontSizeForLOD": 0, "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
             "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.Graph.CanvasMenu": False}
+# What else than its default a node is shown with: the first file in the list is the starter, which is no adapter.
+VALUES = {"adapter_name": "my_adapter.safetensors"}
+
 NODES = "() => Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith('LayerDiff'))"
 # Removed, not cleared: a node of the same id would get the values of the one before. Wide enough for its title.
-ALONE = """type => {
+ALONE = """([type, values]) => {
     [...app.graph.nodes].forEach(node => app.graph.remove(node));
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.setSize([Math.max(node.size[0], 290), node.size[1]]);
+    node.widgets?.filter(widget => widget.name in values).forEach(widget => {
+        widget.options.values = [values[widget.name]];
+        widget.value = values[widget.name];
+    });
 }"""
 # Nodes and groups with their titles: left, top, right, bottom.
 BOUNDS = """() => {
@@ -71,7 +78,7 @@ def take_nodes(page: Page) -> None:
     """Write a picture of each node of the pack."""
     NODE_PICTURES.mkdir(exist_ok=True)
     for name in page.evaluate(NODES):
-        page.evaluate(ALONE, name)
+        page.evaluate(ALONE, [name, VALUES])
         save(take(page), NODE_PICTURES / f"{name}.webp", quality=85, method=6)
 
 

@@ -2,9 +2,10 @@
 
 import { app } from "../../scripts/app.js";
 
-// Entries of the server's history hold whole workflows, so only the latest are asked for.
-const LATEST = 32;
+/** How many of a workflow's jobs are asked for: the last may have run a part of it only, and each holds a whole workflow. */
+const LATEST = 3;
 const followers = new WeakMap();
+const asked = new Map();
 
 /**
  * Call show(output) with what each run of the node gives (its ui) and, when the page has made the node anew, with what
@@ -67,14 +68,26 @@ export function locator(node) {
   return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
 }
 
-/** The outputs of a workflow's nodes by execution id ("5", or "12:5" within a subgraph), of each its latest run. */
-async function lastOutputs(workflowId) {
-  const answer = await app.api.fetchApi(`/history?max_items=${LATEST}`);
-  if (!answer.ok) return {};
-  const runs = Object.values(await answer.json())
-    .filter(({ prompt }) => prompt[3]?.extra_pnginfo?.workflow?.id === workflowId)
-    .sort((one, other) => one.prompt[0] - other.prompt[0]);
-  return Object.assign({}, ...runs.map(({ outputs }) => outputs));
+/**
+ * The outputs of a workflow's nodes by execution id ("5", or "12:5" within a subgraph), of each its latest run. Asked for
+ * once: later runs tell the page themselves, and the page makes its nodes anew at every step back.
+ */
+function lastOutputs(workflowId) {
+  if (!asked.has(workflowId)) {
+    asked.set(workflowId, outputsOfJobs(workflowId).catch(() => {
+      asked.delete(workflowId);
+      return {};
+    }));
+  }
+  return asked.get(workflowId);
+}
+
+async function outputsOfJobs(workflowId) {
+  const get = async (route) => (await app.api.fetchApi(route)).json();
+  const query = new URLSearchParams({ workflow_id: workflowId, status: "completed,failed", limit: LATEST });
+  const { jobs } = await get(`/jobs?${query}`);
+  const runs = await Promise.all(jobs.map(({ id }) => get(`/jobs/${id}`)));
+  return Object.assign({}, ...runs.reverse().map(({ outputs }) => outputs));
 }
 
 /** All nodes of a graph and of the subgraphs in it, each as [execution id, node]. */

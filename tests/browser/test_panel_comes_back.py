@@ -69,6 +69,21 @@ def test_after_a_reload(panel: PanelPage, errors: list[str]) -> None:
     panel.reset()
 
 
+def test_the_server_is_asked_once_and_for_little(panel: PanelPage, errors: list[str]) -> None:
+    """The page makes its nodes anew at every step back: over a slow link that must cost nothing."""
+    workflow = panel.page.evaluate(SERIALIZED)
+    reload(panel, errors)
+    asked: list[str] = []
+    panel.page.on("request", lambda request: asked.append(request.url) if "/jobs" in request.url or "/history" in request.url
+                  else None)
+    for _ in range(4):
+        panel.load(workflow)
+        panel.panel.locator(".stage canvas").wait_for()
+    ours = [url for url in asked if "workflow_id=" in url]
+    assert len(ours) == 1
+    assert not any("/history" in url for url in asked)
+
+
 def test_from_a_cached_run(panel: PanelPage, errors: list[str]) -> None:
     panel.run()
     workflow = panel.page.evaluate(SERIALIZED)

@@ -2,18 +2,18 @@
 
 import { app } from "../../scripts/app.js";
 import { droppedFiles, layeredPart, textIn } from "./layered_files.js";
-import { NODE, take } from "./upload.js";
+import { NODE, NOTHING, say, take } from "./upload.js";
 
 // Before the page's own listener, which knows pictures, sounds and JSON alone and would say that there is no workflow.
 document.addEventListener("drop", async (event) => {
-  const names = [...(event.dataTransfer?.items ?? [])].filter(({ kind }) => kind === "file");
-  if (!names.length || nodeAt(event)?.onDragDrop || !mayBeLayered(event.dataTransfer)) return;
+  if (!event.dataTransfer?.files.length || nodeAt(event)?.onDragDrop || !mayBeLayered(event.dataTransfer)) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   const place = [event.canvasX, event.canvasY];
   const files = await droppedFiles(event.dataTransfer);
   const part = layeredPart(files);
-  const { workflow, prompt } = part?.files.length === 1 ? await textIn(part.main) : {};
+  if (!part) return say(NOTHING);
+  const { workflow, prompt } = part.files.length === 1 ? await textIn(part.main) : {};
   if (workflow) await app.loadGraphData(JSON.parse(workflow), true, true, nameOf(part.main));
   else if (prompt) app.loadApiJson(JSON.parse(prompt), nameOf(part.main));
   else await importAt(place, files);

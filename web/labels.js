@@ -1,7 +1,7 @@
 // Labels for the text boxes of our nodes: the canvas shows the name of an empty one only, and of a linked one nothing.
 
 import { app } from "../../scripts/app.js";
-import { make } from "./layers/dom.js";
+import { addStyle, make } from "./layers/dom.js";
 
 const KIND = "customtext";
 const LEFT = 20;
@@ -10,9 +10,7 @@ const LEAST_HEIGHT = 84;
 app.registerExtension({
   name: "LayerDiff.Labels",
 
-  setup() {
-    document.head.append(make("link", { rel: "stylesheet", href: new URL("./labels.css", import.meta.url).href }));
-  },
+  setup: () => addStyle("./labels.css", import.meta.url),
 
   nodeCreated(node) {
     if (!node.comfyClass.startsWith("LayerDiff")) return;

@@ -1,7 +1,7 @@
 // The page's side of the pack: puts the layer panel in the place of the text widget `edits` of the nodes that have one.
 
 import { app } from "../../scripts/app.js";
-import { make } from "./layers/dom.js";
+import { addStyle } from "./layers/dom.js";
 import { Panel } from "./layers/panel.js";
 import { followRuns } from "./last_run.js";
 // First, so that the files stand above the panel.
@@ -17,9 +17,7 @@ const viewUrl = (file) => app.api.apiURL(`/view?${new URLSearchParams(file)}`);
 app.registerExtension({
   name: "LayerDiff.LayerPanel",
 
-  setup() {
-    document.head.append(make("link", { rel: "stylesheet", href: new URL("./layers/panel.css", import.meta.url).href }));
-  },
+  setup: () => addStyle("./layers/panel.css", import.meta.url),
 
   nodeCreated(node) {
     const text = node.widgets?.find((widget) => widget.name === WIDGET);

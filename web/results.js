@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { followRuns } from "./last_run.js";
-import { make } from "./layers/dom.js";
+import { addStyle, make } from "./layers/dom.js";
 
 const NODE = "LayerDiffExportLayers";
 const ROW_HEIGHT = 26;
@@ -13,9 +13,7 @@ const UNITS = ["bytes", "kB", "MB", "GB"];
 app.registerExtension({
   name: "LayerDiff.Results",
 
-  setup() {
-    document.head.append(make("link", { rel: "stylesheet", href: new URL("./results.css", import.meta.url).href }));
-  },
+  setup: () => addStyle("./results.css", import.meta.url),
 
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;

@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { ACCEPTED, droppedFiles, layeredPart } from "./layered_files.js";
 
 export const NODE = "LayerDiffImportLayers";
-const NOTHING = "No layered file found. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
+export const NOTHING = "No layered file found. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
 
 app.registerExtension({
   name: "LayerDiff.Upload",
@@ -64,6 +64,6 @@ function select(node, path) {
   node.setDirtyCanvas(true, true);
 }
 
-function say(detail) {
+export function say(detail) {
   app.extensionManager.toast.add({ severity: "error", summary: "Import Layers from File", detail, life: 8000 });
 }

@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { followRuns } from "./last_run.js";
-import { make } from "./layers/dom.js";
+import { addStyle, make } from "./layers/dom.js";
 
 const NAME = "warnings";
 const MARGIN = 10;
@@ -13,9 +13,7 @@ const SIGNS_A_LINE = 6;
 app.registerExtension({
   name: "LayerDiff.Warnings",
 
-  setup() {
-    document.head.append(make("link", { rel: "stylesheet", href: new URL("./warnings.css", import.meta.url).href }));
-  },
+  setup: () => addStyle("./warnings.css", import.meta.url),
 
   nodeCreated(node) {
     if (node.comfyClass.startsWith("LayerDiff")) followRuns(node, ({ warnings }) => show(node, warnings?.[0] ?? []));

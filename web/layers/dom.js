@@ -24,6 +24,11 @@ export function make(tag, settings = {}, ...children) {
   return fill(document.createElement(tag), settings, children);
 }
 
+/** Have the page use a style sheet. file: as the module names it that calls, module: that one's import.meta.url. */
+export function addStyle(file, module) {
+  document.head.append(make("link", { rel: "stylesheet", href: new URL(file, module).href }));
+}
+
 /** A new element of an SVG picture, likewise. */
 export function draw(tag, settings = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), settings, children);

@@ -36,7 +36,7 @@ from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
 
 MODELS = setup.ROOT / "models"
 TELL_EVERY = 50
-CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, 0.8
+CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, {"vae": 0.8, "decoder": 0.1}
 RENEWED = 16
 SHOWN, SHEETS, EXAMINED = 8, 4, 200
 EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
@@ -134,7 +134,7 @@ def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: A
         in_crops = run.progress < CROPS_UNTIL
         batch = vae.crop(next(batches), starter.CANVAS // 2, renderer.generator) if in_crops else next(whole)
         batch.pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
-        adversarial = run.progress >= ADVERSARIAL_FROM
+        adversarial = run.progress >= ADVERSARIAL_FROM[run.path.stem]
         with world.autocast():
             step = objective.generator(batch, adversarial)
         run.update(step.loss)

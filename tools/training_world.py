@@ -19,6 +19,7 @@ from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.layerdiff import LAYER_SHARES, Batch, Scenes, TextSide  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.run import has_bfloat16  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
 
@@ -43,8 +44,8 @@ class World:
         return Renderer(self.objects, self.bank, self.canvas, self.device, seed)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 where the device has it; a CPU that has to imitate it takes five times as long as in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu" or has_bfloat16())
+        """bfloat16 where the device has it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
 
     def trained_vae(self) -> Any:
         """The averaged autoencoder of the earlier stages, frozen."""
@@ -80,11 +81,6 @@ class World:
         network = networks.autoencoder(starter.ARCHITECTURE)
         networks.initialise(network)
         return network.to(self.device, memory_format=torch.channels_last)
-
-
-def has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def average_of(path: Path) -> dict[str, torch.Tensor]:

@@ -51,12 +51,13 @@ def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
     return torch.cat([colours.round(), alpha[:, None]], dim=1)[0].movedim(0, -1).byte().cpu().numpy()
 
 
-def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str]) -> None:
-    """Write one PNG, to a path or an open file. rgba: uint8 [H,W,4]. text: for its text metadata, key by key."""
+def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str], level: int = 4) -> None:
+    """Write one PNG to a path or an open file. rgba: uint8 [H,W,4]. text: its text metadata. level: of compression, 1 for a
+    file that is only looked at."""
     info = PngInfo()
     for key, value in text.items():
         info.add_text(key, value)
-    Image.fromarray(rgba).save(path, "PNG", pnginfo=info, compress_level=4)
+    Image.fromarray(rgba).save(path, "PNG", pnginfo=info, compress_level=level)
 
 
 def save_layers(document: Document, folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:

@@ -15,9 +15,9 @@ from ..layerdiff_core.files.ora import read_ora, write_ora
 from ..layerdiff_core.files.pixels import merged_rgba
 from ..layerdiff_core.files.png_folder import INDEX, read_png_folder, write_png_folder
 from ..layerdiff_core.layers import Document
-from ..layerdiff_core.whole import is_unfinished, whole
+from ..layerdiff_core.whole import is_unfinished
 from .host.panel import panel_ui
-from .host.saving import output_place, workflow_text
+from .host.saving import digest, output_place, temporary, workflow_text
 from .host.types import LAYERS
 from .inputs import LINEAR, colour_space_input, edits_input
 
@@ -79,11 +79,10 @@ class LayerDiffExportLayers(io.ComfyNode):
 
 
 def _preview(name: str, document: Document, linear: bool, text: dict[str, str]) -> ui.SavedResult:
-    """A picture of a file that browsers do not show, under the file's name, in the temporary folder."""
-    path = Path(folder_paths.get_temp_directory()) / PREVIEWS / f"{name}.png"
-    with whole(path) as part:
-        save_png(part, merged_rgba(document, linear), text)
-    return ui.SavedResult(path.name, PREVIEWS, io.FolderType.temp)
+    """An image of a file that browsers do not show, under the file's name, in the temporary folder."""
+    pixels = merged_rgba(document, linear)
+    return temporary(f"{PREVIEWS}/{digest(pixels.tobytes(), pixels.shape, text)}", f"{name}.png",
+                     lambda path: save_png(path, pixels, text, level=1))
 
 
 def _listed(file: Path) -> dict[str, Any]:

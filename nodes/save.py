@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..layerdiff_core.export import layer_previews, save_layers
 from ..layerdiff_core.layers import Document
-from .host.editor import editor_ui
+from .host.editor import saved_for_editor
 from .host.saving import output_place, workflow_text
 from .host.types import LAYERS
 from .inputs import LINEAR, colour_space_input
@@ -70,7 +70,8 @@ class LayerDiffSaveLayers(io.ComfyNode):
         files = save_layers(document, folder, stem, workflow_text(cls), colour_space == LINEAR)
         # The composite first, as the picture by which ComfyUI shows the job.
         results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in [files[-1], *files[:-1]]]
-        return io.NodeOutput(layers, ui=ui.SavedImages(results).as_dict() | editor_ui(document))
+        return io.NodeOutput(layers, ui=ui.SavedImages(results).as_dict()
+                             | saved_for_editor(document, [folder / file for file in files[:-1]]))
 
 
 NODES = [LayerDiffPreviewLayers, LayerDiffSaveLayers]

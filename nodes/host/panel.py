@@ -1,17 +1,14 @@
 """What the page's layer panel gets from a node: the layers before the edits, with their pixels as files to fetch."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 import numpy as np
-from comfy_api.latest import io, ui
+from comfy_api.latest import ui
 from PIL import Image
 
 from ...layerdiff_core.edits import fingerprint, layer_bytes
 from ...layerdiff_core.layers import FIELDS, Document
-from ...layerdiff_core.whole import whole
+from .saving import digest, temporary
 
 SUBFOLDER = "layerdiff_panel"
 
@@ -33,10 +30,6 @@ def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str,
 
 
 def _file(pixels: np.ndarray) -> ui.SavedResult:
-    """Write a picture into ComfyUI's temporary folder, under its content's name: the same one is there only once."""
-    name = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32] + ".png"
-    path = Path(folder_paths.get_temp_directory()) / SUBFOLDER / name
-    if not path.exists():
-        with whole(path) as part:
-            Image.fromarray(pixels).save(part, "PNG", compress_level=1)
-    return ui.SavedResult(name, SUBFOLDER, io.FolderType.temp)
+    """An image in ComfyUI's temporary folder, named after its content: the same one is there only once."""
+    return temporary(SUBFOLDER, f"{digest(pixels.tobytes(), pixels.shape)}.png",
+                     lambda path: Image.fromarray(pixels).save(path, "PNG", compress_level=1))

@@ -1,14 +1,16 @@
 """Where ComfyUI wants files saved, and what it writes into them."""
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
 from comfy.cli_args import args
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
-from ...layerdiff_core.whole import system_words
+from ...layerdiff_core.whole import system_words, whole
 
 SHOWN = 100
 
@@ -45,3 +47,18 @@ def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
         return {}
     text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}
     return text | {key: json.dumps(value) for key, value in (node.hidden.extra_pnginfo or {}).items()}
+
+
+def temporary(subfolder: str, name: str, write: Callable[[Path], object]) -> ui.SavedResult:
+    """A file for the page in ComfyUI's temporary folder. Written only if it is not there, so subfolder or name must depend on
+    its content (`digest`)."""
+    path = Path(folder_paths.get_temp_directory()) / subfolder / name
+    if not path.exists():
+        with whole(path) as part:
+            write(part)
+    return ui.SavedResult(name, subfolder, io.FolderType.temp)
+
+
+def digest(content: bytes, *more: object) -> str:
+    """32 hex digits that change with the content and with what else is given, such as the shape of an image."""
+    return hashlib.sha256(repr(more).encode() + content).hexdigest()[:32]

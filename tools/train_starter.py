@@ -1,12 +1,11 @@
-"""Train the starter model in stages: vae, decoder, text, unet, evaluator. An interrupted stage is resumed. `show` measures
-the autoencoder, `export` writes the files."""
+"""Train the starter model in stages: vae, text, unet, decoder, evaluator; or `all` of them in the minutes that there are, and
+then export. An interrupted stage is resumed. `show` measures the autoencoder, `export` writes the files."""
 
 import argparse
 import copy
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,32 +13,31 @@ from torch import nn
 
 from tools import setup
 from tools.arguments import a_count, a_device, a_file, a_number, check_stages
+from tools.starter_autoencoder import HELD_OUT_SEED, RENEWED, TELL_EVERY, VAE_SEED, show_vae, train_decoder, train_vae
 from tools.training_world import World, average_of
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
-from layerdiff_pack.layerdiff_core.data.render import compose
-from layerdiff_pack.layerdiff_core.evaluation.reconstruction import reconstruction_figures
-from layerdiff_pack.layerdiff_core.evaluation.renders import held_out_renderer
 from layerdiff_pack.layerdiff_core.evaluator import Evaluator
-from layerdiff_pack.layerdiff_core.training import diffusion, losses, starter, teach, vae
+from layerdiff_pack.layerdiff_core.training import diffusion, starter, teach, vae
 from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures
 from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, layerdiff_loss
 from layerdiff_pack.layerdiff_core.training.pool import LatentPool
-from layerdiff_pack.layerdiff_core.training.render import Items, Ring
-from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
-from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode, scene_sheet
+from layerdiff_pack.layerdiff_core.training.render import Ring
+from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals, seconds_spent
+from layerdiff_pack.layerdiff_core.training.sheets import scene_sheet
 from layerdiff_pack.layerdiff_core.training.start import start_from
-from layerdiff_pack.layerdiff_core.whole import write_tensors, write_text
+from layerdiff_pack.layerdiff_core.whole import write_tensors
 
 MODELS = setup.ROOT / "models"
-TELL_EVERY = 50
-CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, {"vae": 0.8, "decoder": 0.1}
-RENEWED = 16
-SHOWN, SHEETS, EXAMINED = 8, 4, 200
-EVALUATOR_SEED, VAE_SEED, UNET_SEED, HELD_OUT_SEED, DECODER_SEED = 101, 102, 103, 104, 105
+EXAMINED = 200
+EVALUATOR_SEED, UNET_SEED = 101, 103
+SHARES = {"vae": 0.17, "text": 0.08, "unet": 0.6, "decoder": 0.09, "evaluator": 0.06}
+"""How `all` divides the minutes, and the order of the stages: the decoder after the UNet, on the noise that that one leaves."""
+STATES = {"unet": "layerdiff"}
+"""Names of the states' files that are not the stages' own."""
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
@@ -59,98 +57,6 @@ def train_evaluator(world: World, options: argparse.Namespace) -> None:
         figures = heldout_figures(model, other, other.draw_all(1), 20, options.batch)
         run.tell(**{f"heldout_{k}": v for k, v in figures.items()})
     run.save()
-
-
-def train_vae(world: World, options: argparse.Namespace) -> None:
-    model = world.new_vae()
-    run = Run(model, world.folder / "vae.safetensors", options.minutes * 60, options.rate or 2e-3)
-    fit_pictures(world, options, run, model, VAE_SEED)
-    with run.averaged():
-        run.tell(**kept(world, model))
-    renderer = world.renderer(HELD_OUT_SEED)
-    batches = vae.pictures(renderer, Ring(renderer, 128), 32)
-    with run.averaged():
-        mean, std = vae.latent_statistics(model, batches)
-    write_text(world.folder / "latent.json", json.dumps({"mean": mean, "std": std}))
-    run.save()
-
-
-def train_decoder(world: World, options: argparse.Namespace) -> None:
-    """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
-    network = world.trained_vae()
-    std = torch.tensor(json.loads((world.folder / "latent.json").read_text())["std"], device=world.device)
-    decoder = nn.ModuleDict({name: getattr(network, name) for name in ("decoder", "post_quant_conv", "refine")})
-    run = Run(decoder, world.folder / "decoder.safetensors", options.minutes * 60, options.rate or 1e-3)
-    fit_pictures(world, options, run, network, DECODER_SEED, std.view(1, -1, 1, 1))
-    with run.averaged():
-        run.tell(**kept(world, network))
-    run.save()
-
-
-def show_vae(world: World, options: argparse.Namespace) -> None:
-    """Print what the autoencoder, as far as it is trained, keeps of held-out renders, and draw faces and places."""
-    network, generator = world.trained_vae(), torch.Generator().manual_seed(HELD_OUT_SEED)
-    print(kept(world, network), flush=True)
-    renderer = world.renderer(HELD_OUT_SEED)
-    for part in range(SHEETS):
-        things = torch.randperm(len(world.objects), generator=generator)[:SHOWN].to(world.device)
-        zeros = torch.zeros_like(things)
-        picture, coverage = renderer.foregrounds(Items(things, zeros, zeros + part % 3, zeros + 1, zeros + 1, zeros))
-        place, _ = renderer.places(SHOWN)
-        with world.autocast():
-            autoencoder_sheet(network, compose(place, [picture], [coverage]), world.folder / f"faces_{part}.png")
-
-
-@torch.no_grad()
-def kept(world: World, network: Any) -> dict[str, float]:
-    """The figures of an autoencoder on held-out renders."""
-    renderer = held_out_renderer(world.objects, world.data, world.canvas, world.device)
-
-    def through(pictures: torch.Tensor) -> torch.Tensor:
-        with world.autocast():
-            return decode(network, vae.encode(network, pictures.contiguous(memory_format=torch.channels_last)))
-
-    return reconstruction_figures(through, renderer)
-
-
-def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int,
-                 latent_std: torch.Tensor | None = None) -> None:
-    """Train what the run trains of an autoencoder until its time is up: in crops at first, at last on whole canvases."""
-    renderer = world.renderer(seed + run.step)
-    ring = Ring(renderer, options.ring)
-    batches, whole = (vae.pictures(renderer, ring, count) for count in (options.batch, options.batch // 4))
-    discriminator = losses.PatchDiscriminator().to(world.device, memory_format=torch.channels_last)
-    critic = Run(discriminator, world.folder / f"{run.path.stem}_critic.safetensors", options.minutes * 60, 3e-4)
-    features = losses.RandomFeatures().to(world.device, memory_format=torch.channels_last)
-    objective = vae.AutoencoderObjective(network, discriminator, features, latent_std)
-    shown, sheet_at = next(whole).pixels, time.monotonic()
-
-    def draw() -> None:
-        with run.averaged(), world.autocast():
-            autoencoder_sheet(network, shown, run.path.with_suffix(".png"))
-
-    while not run.done:
-        ring.renew(options.batch // RENEWED)
-        in_crops = run.progress < CROPS_UNTIL
-        batch = vae.crop(next(batches), starter.CANVAS // 2, renderer.generator) if in_crops else next(whole)
-        batch.pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
-        adversarial = run.progress >= ADVERSARIAL_FROM[run.path.stem]
-        with world.autocast():
-            step = objective.generator(batch, adversarial)
-        run.update(step.loss)
-        if adversarial:
-            with world.autocast():
-                loss = objective.critic(step)
-            critic.update(loss)
-        if run.step % TELL_EVERY == 0:
-            run.tell(**{name: value.item() for name, value in step.figures.items()})
-            if run.saved > critic.saved:
-                critic.save()
-        if time.monotonic() - sheet_at > options.sheet_seconds:
-            draw()
-            sheet_at = time.monotonic()
-    draw()
-    critic.save()
 
 
 def train_text(world: World, options: argparse.Namespace) -> None:
@@ -262,7 +168,18 @@ def export(world: World, options: argparse.Namespace) -> None:
             "objects": json.dumps(world.objects.names), "places": json.dumps(list(PLACES))})
 
 
-STAGES = {"vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": train_text, "unet": train_unet,
+def train_all(world: World, options: argparse.Namespace) -> None:
+    """All stages one after the other, and export, within the minutes that are given; a stage that is over is passed over."""
+    minutes = options.minutes
+    for stage, share in SHARES.items():
+        options.minutes = minutes * share
+        state = world.folder / f"{STATES.get(stage, stage)}.safetensors"
+        if not state.exists() or seconds_spent(state) < options.minutes * 60:
+            STAGES[stage](world, options)
+    export(world, options)
+
+
+STAGES = {"all": train_all, "vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": train_text, "unet": train_unet,
           "evaluator": train_evaluator, "export": export}
 NEEDED = {"decoder": {"latent.json": "vae"}, "show": {"vae.safetensors": "vae"}, "unet": {"latent.json": "vae"},
           "export": {"latent.json": "vae", "layerdiff.safetensors": "unet"}}
@@ -279,7 +196,7 @@ def main() -> None:
     parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="folder of the training state")
     parser.add_argument("--models", default=str(MODELS), help="folder to which export writes the starter model")
     parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="folder to which export writes the judge")
-    parser.add_argument("--batch", type=a_count(16), default=48, help="images or layers per step")
+    parser.add_argument("--batch", type=a_count(16), help="images or layers per step; 48 on a CPU, 256 elsewhere")
     parser.add_argument("--rate", type=a_number(0, above=True),
                         help="maximum learning rate, instead of the default of the stage")
     parser.add_argument("--start", type=a_file, help="layered model file to start text and UNet from, as far as its weights fit")
@@ -294,6 +211,7 @@ def main() -> None:
     parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="seconds between sample sheets")
     options = parser.parse_args()
     check_stages(parser, "train-starter", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
+    options.batch = options.batch or (48 if torch.device(options.device).type == "cpu" else 256)
     leave_on_signals()
     torch.manual_seed(0)
     if options.threads:

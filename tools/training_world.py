@@ -1,12 +1,13 @@
 """What the stages of training share: the world's pictures and words on a device, and the networks with their states."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from tools import training_host
 from tools.objects import objects_file
@@ -22,6 +23,8 @@ from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  
 from layerdiff_pack.layerdiff_core.training.run import has_bfloat16  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
+
+WORKERS = 8
 
 
 class World:
@@ -56,8 +59,12 @@ class World:
         return network.requires_grad_(False)
 
     def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Iterator[Batch]:
-        """Endless training batches of about so many layers, on the device. No second process: they are quickly rolled."""
-        return (batch.to(self.device) for batch in self.scene_source(layers, seed, shares))
+        """Endless training batches of about so many layers, on the device. They are rolled in other processes where the device
+        is so fast that it would have to wait for them."""
+        source: Iterable[Batch] = self.scene_source(layers, seed, shares)
+        if self.device.type != "cpu":
+            source = DataLoader(self.scene_source(layers, seed, shares), batch_size=None, num_workers=WORKERS)
+        return (batch.to(self.device) for batch in source)
 
     def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Scenes:
         """What such batches come from."""

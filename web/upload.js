@@ -4,6 +4,8 @@ import { app } from "../../scripts/app.js";
 import { ACCEPTED, droppedFiles, layeredPart } from "./layered_files.js";
 
 export const NODE = "LayerDiffImportLayers";
+const TITLE = "Import Layers from File";
+const PATIENCE = 700;
 export const NOTHING = "No layered file found. Choose a .psd, .psb or .ora file, or a layers.json together with its PNG files.";
 
 app.registerExtension({
@@ -31,6 +33,7 @@ export async function take(node, files) {
     return false;
   }
   // Pictures of a layers.json keep their names only in a folder of their own.
+  const told = tellUpload(part);
   const subfolder = part.files.length > 1 ? `layers_${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}` : "";
   try {
     let main;
@@ -41,8 +44,24 @@ export async function take(node, files) {
     select(node, main);
   } catch (error) {
     say(error.message);
+  } finally {
+    told.end();
   }
   return true;
+}
+
+/** Say that an upload is going on, once it has taken a while; `end` takes it away again. */
+function tellUpload({ main, files }) {
+  const megabytes = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
+  const message = { severity: "info", summary: TITLE, detail: `Uploading ${main.name} (${megabytes.toFixed(1)} MB) ...` };
+  const { toast } = app.extensionManager;
+  const timer = setTimeout(() => toast.add(message), PATIENCE);
+  return {
+    end() {
+      clearTimeout(timer);
+      toast.remove(message);
+    },
+  };
 }
 
 /** Send a file to the input folder; the path under which ComfyUI keeps it. */
@@ -65,5 +84,5 @@ function select(node, path) {
 }
 
 export function say(detail) {
-  app.extensionManager.toast.add({ severity: "error", summary: "Import Layers from File", detail, life: 8000 });
+  app.extensionManager.toast.add({ severity: "error", summary: TITLE, detail, life: 8000 });
 }

@@ -146,6 +146,12 @@ class Run:
         self.step, self.spent, self.log = facts["step"], facts["seconds"], facts["log"]
 
 
+def seconds_spent(path: Path) -> float:
+    """How much of its budget a run's state has used up."""
+    with safe_open(path, framework="pt") as file:
+        return float(json.loads(file.metadata()["run"])["seconds"])
+
+
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _in_step, _asked = False, 0
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

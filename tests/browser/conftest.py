@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser.kinds import Kind
+from tests.browser.panel_page import heard
 from tools import browser, front_end
 from tools.host import Server
 from tools.page import open_page
@@ -46,3 +47,17 @@ def page(page_server: Server, kind: Kind) -> Iterator[Page]:
         pytest.skip(browser.MISSING)
     with open_page(page_server, chromium, nodes_2=kind.nodes_2) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def errors(page: Page) -> list[str]:
+    """What the page's console has reported about the pack as an error since it was ready."""
+    return heard(page)
+
+
+@pytest.fixture
+def no_errors(errors: list[str]) -> Iterator[None]:
+    """The page must not have complained about the pack when a test is over."""
+    errors.clear()
+    yield
+    assert errors == []

@@ -7,7 +7,6 @@ import base64
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from playwright.sync_api import Page
 
 from layerdiff_core.files.ora import write_ora
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DECODE, NEAR, VIEW, PanelPage, example, heard
+from tests.browser.panel_page import DECODE, NEAR, VIEW, PanelPage, example
 from tests.documents import mixed_document
 from tools import setup
 from tools.host import Server
 from tools.page import READY
 
-pytestmark = every_page
+pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
 WORKFLOWS = sorted((setup.ROOT / "workflows").glob("*.json"))
 TWINS = setup.ROOT / "tests" / "api"
@@ -31,20 +30,6 @@ LOAD = "workflow => window.app.loadGraphData(workflow)"
 UNKNOWN = "() => window.app.graph.nodes.map(node => node.type).filter(type => !window.LiteGraph.registered_node_types[type])"
 COUNT = "() => window.app.graph.nodes.length"
 PROMPT = "async () => (await window.app.graphToPrompt()).output"
-
-
-@pytest.fixture(scope="module")
-def errors(page: Page) -> list[str]:
-    """What the page's console told of the pack as an error since it was ready."""
-    return heard(page)
-
-
-@pytest.fixture(autouse=True)
-def no_errors(errors: list[str]) -> Iterator[None]:
-    """The page must not have complained of the pack when a test is over."""
-    errors.clear()
-    yield
-    assert errors == []
 
 
 def test_nodes_are_drawn_as_the_test_means(page: Page, kind: Kind) -> None:

@@ -8,23 +8,17 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DECODE, DRAWN, NEAR, SAMPLER, TEXT, VIEW, PanelPage, heard
+from tests.browser.panel_page import DECODE, DRAWN, NEAR, SAMPLER, TEXT, VIEW, PanelPage
 from tools import setup
 from tools.host import Server
 from tools.page import READY
 
-pytestmark = every_page
+pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 WORKFLOW = setup.ROOT / "workflows" / "edit_in_page.json"
 PICTURES = setup.ROOT / "output"
 PAYLOAD = "id => app.nodeOutputs[id]?.layer_panel[0]"
 ZOOM = "() => app.canvas.ds.scale"
 THEME = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
-
-
-@pytest.fixture(scope="module")
-def errors(page: Page) -> list[str]:
-    """What the page's console told as an error since it was ready."""
-    return heard(page)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +34,10 @@ def started(page: Page, page_server: Server, errors: list[str]) -> PanelPage:
 
 
 @pytest.fixture
-def panel(started: PanelPage, errors: list[str]) -> Iterator[PanelPage]:
-    """The panel with no edits; the page must not have complained when the test is over."""
+def panel(started: PanelPage) -> Iterator[PanelPage]:
+    """The panel with no edits."""
     started.reset()
     yield started
-    assert errors == []
 
 
 def far(one: np.ndarray, other: np.ndarray) -> int:

@@ -1,18 +1,17 @@
 """The layer panel has its layers back from what exists: after a reload, in a second tab, in a subgraph, from a cached run."""
 
 import uuid
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page
 
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DECODE, NEAR, PanelPage, example, heard
+from tests.browser.panel_page import DECODE, NEAR, PanelPage, example
 from tools.host import Server
 from tools.page import HEIGHT, READY, WIDTH
 
-pytestmark = every_page
+pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
 SERIALIZED = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
 NEST = """id => {
@@ -37,14 +36,6 @@ def panel(page: Page, page_server: Server, kind: Kind) -> PanelPage:
     panel.load(example(steps=1, seed=40 + 2 * kind.newest + kind.nodes_2))
     panel.run()
     return panel
-
-
-@pytest.fixture
-def errors(page: Page) -> Iterator[list[str]]:
-    """The page must not have complained of the pack when a test is over."""
-    told = heard(page)
-    yield told
-    assert told == []
 
 
 def reload(panel: PanelPage, errors: list[str]) -> None:

@@ -3,23 +3,22 @@
 import base64
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from layerdiff_core.files.ora import read_ora, write_ora
 from layerdiff_core.files.png_folder import write_png_folder
 from layerdiff_core.files.psd import read_psd
 from tests.browser.kinds import every_page
-from tests.browser.panel_page import PanelPage, heard
+from tests.browser.panel_page import PanelPage
 from tests.documents import mixed_document
 from tools import setup
 from tools.host import Server
 
-pytestmark = every_page
+pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
 EXPORT = 7
 SAMPLER = 4
@@ -40,19 +39,6 @@ TYPES = "() => app.graph.nodes.map((node) => node.type)"
 IMPORTED = "() => app.graph.nodes.find((node) => node.type === 'LayerDiffImportLayers')?.widgets[0].value"
 UPLOADED = f"name => ({IMPORTED})()?.endsWith(name)"
 EMPTY = "() => { app.graph.clear(); }"
-
-
-@pytest.fixture(scope="module")
-def errors(page: Page) -> list[str]:
-    return heard(page)
-
-
-@pytest.fixture(autouse=True)
-def no_errors(errors: list[str]) -> Iterator[None]:
-    """The page must not have complained of the pack when a test is over."""
-    errors.clear()
-    yield
-    assert errors == []
 
 
 def workflow(format: str) -> dict[str, Any]:
@@ -114,6 +100,22 @@ def test_a_file_without_a_workflow_offers_an_import_node(page: Page, page_server
     sent = page_server.data / "input" / page.evaluate(IMPORTED)
     assert sent.read_bytes() == path.read_bytes() and len(read_ora(sent).layers) == 3
     sent.unlink()
+
+
+def test_a_slow_upload_says_that_it_goes_on(page: Page, page_server: Server, tmp_path: Path) -> None:
+    page.evaluate(EMPTY)
+    path = tmp_path / f"{uuid.uuid4().hex}.ora"
+    write_ora(mixed_document(3), path, {})
+    held: list[Route] = []
+    page.route("**/upload/image", held.append)
+    assert drop(page, path)
+    told = page.get_by_text(f"Uploading {path.name}")
+    told.wait_for()
+    held.pop().continue_()
+    page.wait_for_function(UPLOADED, arg=path.name)
+    told.wait_for(state="detached")
+    page.unroute("**/upload/image")
+    (page_server.data / "input" / page.evaluate(IMPORTED)).unlink()
 
 
 def test_a_damaged_file_offers_an_import_node_too(page: Page, page_server: Server, tmp_path: Path) -> None:

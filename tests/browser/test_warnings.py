@@ -1,30 +1,21 @@
 """Warnings stand on the node that they are about, and go when they no longer hold."""
 
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import PanelPage, example, heard
+from tests.browser.panel_page import PanelPage, example
 from tools.host import Server
 from tools.page import READY
 
-pytestmark = every_page
+pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
 PROMPTS, LATENT = 2, 3
 SET = """([id, name, value]) => { app.graph.getNodeById(id).widgets.find((widget) => widget.name === name).value = value; }"""
 SAID = """id => app.graph.getNodeById(id).widgets.find(({ name }) => name === "warnings")?.element.textContent ?? "" """
 SHOWN = f"([id, text]) => (({SAID})(id)).includes(text)"
 VALUES = "() => app.graph.serialize().nodes.map((node) => node.widgets_values?.length ?? 0)"
-
-
-@pytest.fixture
-def errors(page: Page) -> Iterator[list[str]]:
-    """The page must not have complained of the pack when a test is over."""
-    told = heard(page)
-    yield told
-    assert told == []
 
 
 def test_a_warning_comes_stays_after_a_reload_and_goes(page: Page, page_server: Server, kind: Kind, errors: list[str]) -> None:

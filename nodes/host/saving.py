@@ -1,4 +1,4 @@
-"""Where ComfyUI wants files saved, and what it writes into them."""
+"""Where ComfyUI saves files, and the metadata it writes into them."""
 
 import json
 import os
@@ -14,15 +14,15 @@ SHOWN = 100
 
 
 def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
-    """Where files of this width and height are saved by ComfyUI's rules.
+    """Where ComfyUI saves files with this prefix and a canvas of this width and height.
 
-    Returns the folder, the start of their names with a counter that is not taken yet, and the subfolder as the page asks
-    for it. ComfyUI raises for a prefix that leads out; ValueError for one that cannot be made into names.
+    Returns the folder, the start of the file names with an unused counter, and the subfolder as the page requests it. ComfyUI
+    raises an error if the prefix leads outside the output folder; ValueError if it cannot be used in file names.
     """
-    # ComfyUI's name for the number within a batch; the layers of a document are not one, they number themselves.
+    # ComfyUI's placeholder for the number within a batch. The layers of a document are not a batch; each has its own number.
     prefix = filename_prefix.replace("%batch_num%", "0")
     if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
-        # ComfyUI would count no further than 1 here, and write each file over the one before.
+        # ComfyUI's counter would stay at 1 here, so each file would overwrite the one before.
         raise ValueError(f"The filename_prefix {filename_prefix[:SHOWN]!r} does not contain a file name. Add the start of a "
                          "name, such as LayerDiff, after the subfolders.")
     if "\0" in prefix:
@@ -40,7 +40,7 @@ def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, s
 
 
 def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
-    """Prompt and workflow of the running graph under the keys, and on the conditions, of ComfyUI's Save Image."""
+    """The prompt and workflow of the running graph, with the same keys and settings as in ComfyUI's Save Image."""
     if args.disable_metadata:
         return {}
     text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}

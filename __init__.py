@@ -1,4 +1,4 @@
-"""LayerDiff: pictures from text as separate layers. ComfyUI loads this file and asks it for the pack's nodes."""
+"""LayerDiff: generates images as separate layers. ComfyUI loads this file and asks it for the pack's nodes."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> Any:
-    """ComfyUI calls this once, at its start. RuntimeError where it is too old, which it then tells in its log."""
+    """The entry point that ComfyUI calls once at startup. RuntimeError, which ComfyUI logs, if ComfyUI is too old."""
     check_comfyui()
-    # Not before the check: the nodes use what an older ComfyUI lacks, and would fail with a stack trace.
+    # Imported after the check, because the nodes would fail in an older ComfyUI with a stack trace.
     from .nodes.extension import LayerDiffExtension
 
     return LayerDiffExtension()

@@ -1,4 +1,4 @@
-"""Nodes that arrange layers and stack them into one picture."""
+"""Nodes that arrange layers and composite them into one image."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ class LayerDiffCompositeLayers(io.ComfyNode):
             category="LayerDiff/composite",
             description="Composites the visible layers into one image by order, opacity, blend mode and placement.",
             search_aliases=["flatten layers", "merge layers", "alpha", "alpha composite", "blend layers"],
-            # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
+            # Lets the layer panel get its layers back after a page reload, when the node is cached and does not run.
             has_intermediate_output=True,
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers to composite."),

@@ -26,7 +26,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
             category="LayerDiff/decode",
             description="Decodes a layered latent into the image and mask of each layer, and their composite. The layers "
             "can be opened in ComfyUI's own layer editor.",
-            # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
+            # Lets the layer panel get its layers back after a page reload, when the node is cached and does not run.
             has_intermediate_output=True,
             search_aliases=["vae decode layers", "latent to layers", "split layers", "layer masks", "alpha"],
             inputs=[
@@ -79,7 +79,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
 
 
 def _said_of(scene: Document) -> list[str]:
-    """What a user should know of the layers as they were generated."""
+    """Warnings about the layers as they were generated."""
     empty, hidden = unseen_layers(torch.cat([layer.coverage for layer in scene.layers]))
     names = [layer.name for layer in scene.layers]
     return [f"The layer \"{names[number]}\" is empty. Try another seed." for number in empty] + [

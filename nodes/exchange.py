@@ -1,4 +1,4 @@
-"""Nodes that carry layers to an image editor and back: PSD, OpenRaster, a folder of PNG, an animation."""
+"""Nodes that exchange layers with image editors: PSD, OpenRaster, a folder of PNG files, an animation."""
 
 import hashlib
 from pathlib import Path
@@ -25,7 +25,7 @@ ENDINGS = {"psd": ".psd", "ora": ".ora", "png folder": "", "animation": ".webp"}
 PREVIEWS = "layerdiff_export"
 READ_ENDINGS = (".psd", ".psb", ".ora")
 NO_FILE = "no layered file there yet"
-"""What the list of files shows while the input folder has none."""
+"""The only choice in the list of files when the input folder has no layered file."""
 
 
 class LayerDiffExportLayers(io.ComfyNode):
@@ -69,7 +69,7 @@ class LayerDiffExportLayers(io.ComfyNode):
         edited, stale = apply_edits(document, edits)
         folder, stem, _ = output_place(filename_prefix, edited.canvas)
         path, text = folder / f"{stem}_{ENDINGS[format]}", workflow_text(cls)
-        # Before the file, so that nothing fails once that is there. Browsers show none of the files but animations.
+        # Written before the file, so that nothing can fail after the file exists. Browsers can only show the animation.
         shown = panel_ui(document, stale, linear)
         preview = None if format == "animation" else _preview(path.name, edited, linear, text)
         _write(format, edited, path, text, linear, trim)
@@ -79,14 +79,14 @@ class LayerDiffExportLayers(io.ComfyNode):
 
 
 def _preview(name: str, document: Document, linear: bool, text: dict[str, str]) -> ui.SavedResult:
-    """An image of a file that browsers do not show, under the file's name, in the temporary folder."""
+    """Saves a preview of a file that browsers cannot show to the temporary folder, under the file's name."""
     pixels = merged_rgba(document, linear)
     return temporary(f"{PREVIEWS}/{digest(pixels.tobytes(), pixels.shape, text)}", f"{name}.png",
                      lambda path: save_png(path, pixels, text, level=1))
 
 
 def _listed(file: Path) -> dict[str, Any]:
-    """What the page says of a saved file and asks for it by: name, place in the output folder, bytes."""
+    """A saved file as the page lists and requests it: name, subfolder of the output folder, and size in bytes."""
     folder = file.parent.relative_to(folder_paths.get_output_directory()).as_posix()
     return ui.SavedResult(file.name, "" if folder == "." else folder, io.FolderType.output) | {"size": file.stat().st_size}
 
@@ -118,8 +118,8 @@ class LayerDiffImportLayers(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> str | float:
-        if file is None:  # it comes over a link, so that nobody knows here whether the file was edited: read it again
-            return float("nan")  # a new one, which is like no other; math.nan would be like itself
+        if file is None:  # the name comes over a link, so a changed file cannot be detected here: always read it again
+            return float("nan")  # a new object, since ComfyUI would find the same math.nan equal to itself
         path, digest = _checked(file), hashlib.sha256()
         for part in [path, *sorted(path.parent.glob("*.png"))] if path.name == INDEX else [path]:
             digest.update(hashlib.sha256(part.read_bytes()).digest())
@@ -127,7 +127,7 @@ class LayerDiffImportLayers(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        if file is None:  # it is missing, which ComfyUI says itself, or comes over a link: then execute looks at it
+        if file is None:  # missing, which ComfyUI reports itself, or comes over a link, which execute checks
             return True
         try:
             _checked(file)
@@ -137,8 +137,8 @@ class LayerDiffImportLayers(io.ComfyNode):
 
 
 def _checked(file: Any) -> Path:
-    """The path of a file that the user named. ValueError, in plain words, unless it is there and of a kind that is read."""
-    if file in (None, "", NO_FILE, "undefined"):  # the last is what the page makes of a list that was empty
+    """The path of the file that the user chose. ValueError if it does not exist or is not a supported file."""
+    if file in (None, "", NO_FILE, "undefined"):  # the page sends "undefined" for an empty list
         raise ValueError(f"No file is selected. Put a .psd, .psb or .ora file, or a PNG folder with its {INDEX}, in the input "
                          f"folder, press R to refresh the list, and choose it.")
     if not isinstance(file, str):
@@ -179,7 +179,7 @@ def _read(path: Path) -> Document:
 
 
 def _psd() -> ModuleType:
-    """The module for PSD, imported only now: all else works without the package that it needs."""
+    """The PSD module. Imported on demand, so that the other formats work without psd-tools."""
     try:
         from ..layerdiff_core.files import psd
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What ComfyUI gets from the pack: its nodes, and where its models lie."""
+"""Registers the pack's nodes and its model folder with ComfyUI."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -7,13 +7,13 @@ from .host import folders
 
 
 class LayerDiffExtension(ComfyExtension):
-    """What ComfyUI gets from this pack."""
+    """The pack as a ComfyUI extension."""
 
     async def on_load(self) -> None:
-        """Tell ComfyUI where layered models lie."""
+        """Registers the folder for layered models."""
         folders.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes, in the order of the data's way through the pack."""
+        """All nodes, in the order in which data flows through them."""
         modules = (load, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
         return [node for module in modules for node in module.NODES]

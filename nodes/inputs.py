@@ -1,4 +1,4 @@
-"""Inputs that several nodes have."""
+"""Inputs shared by several nodes."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ LINEAR = "linear"
 
 
 def check_limits(node: type[io.ComfyNode], **values: float) -> None:
-    """ValueError for a number beyond the limits of the node's input of that name.
+    """ValueError if a value is outside the limits of the node's input of that name.
 
-    ComfyUI compares what is written into a widget with them, and not what comes over a link.
+    ComfyUI checks values from widgets, but not values from links.
     """
     limits = {each.id: (each.min, each.max) for each in node.define_schema().inputs if each.id in values}
     for name, value in values.items():
@@ -20,7 +20,7 @@ def check_limits(node: type[io.ComfyNode], **values: float) -> None:
 
 
 def colour_space_input() -> Any:
-    """The choice that every node that composites offers."""
+    """The colour space input of every node that composites."""
     return io.Combo.Input(
         "colour_space",
         options=["display", LINEAR],
@@ -31,7 +31,7 @@ def colour_space_input() -> Any:
 
 
 def edits_input() -> Any:
-    """The input that every node with a layer panel has, last of all; optional, since older graphs do not name it."""
+    """The input of every node with a layer panel, placed last. Optional, because older graphs do not have it."""
     return io.String.Input(
         "edits",
         optional=True,

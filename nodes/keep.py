@@ -1,4 +1,4 @@
-"""The node that draws some layers of a Text2Layer scene to others that are given."""
+"""The node that generates some layers of a Text2Layer scene to match given ones."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Nodes that make and mask layered latents."""
+"""Nodes that create and mask layered latents."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class LayerDiffEmptyLatent(io.ComfyNode):
             category="LayerDiff/latents",
             description="Creates an empty latent for scenes of several layers, to be sampled at denoise 1.",
             search_aliases=["empty latent layers", "layered latent", "new layers"],
-            # So that the page has the warnings again when it was reloaded and the node need not run.
+            # Lets the page show the warnings again after a reload, when the node is cached and does not run.
             has_intermediate_output=True,
             inputs=[
                 io.Vae.Input("vae", tooltip="The model's VAE. It determines the channels and the size of the latent."),

@@ -20,7 +20,7 @@ EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
 
 def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """A prompt's tokens [1, T, dim] and ComfyUI's further options, by ComfyUI's own encoder."""
+    """Encodes a prompt with ComfyUI's own encoder. Returns its tokens [1, T, dim] and the conditioning's other options."""
     if clip is None:
         raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
     tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
@@ -28,8 +28,8 @@ def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
 
 
 def enriched(enhancer: PromptEnhancer, tokens: torch.Tensor, overall: torch.Tensor, strength: float) -> torch.Tensor:
-    """Layer prompts [K, T, dim] that the enhancer took through the global prompt [1, G, dim], back where they came from:
-    with --gpu-only ComfyUI leaves them on the GPU, and the enhancer is on the CPU."""
+    """Layer prompts [K, T, dim] enhanced with the global prompt [1, G, dim], on the device they came from: the enhancer runs
+    on the CPU, but with --gpu-only ComfyUI keeps prompts on the GPU."""
     return enhancer(tokens.float().cpu(), overall.float().cpu(), strength).to(tokens.device)
 
 
@@ -42,7 +42,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             category="LayerDiff/prompts",
             description="Encodes one prompt per layer, combined with a global prompt for the whole image: lighting, style, "
             "and the position and size of the objects.",
-            # So that the page has the warnings again when it was reloaded and the node need not run.
+            # Lets the page show the warnings again after a reload, when the node is cached and does not run.
             has_intermediate_output=True,
             search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
@@ -72,7 +72,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
         if enhancer is None:
             raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
                              "image. Encode it with CLIP Text Encode. Encode Layer Prompts is for LayerDiff models.")
-        # A lone half of a character, from a text that was cut in the wrong place, is no text to a tokenizer.
+        # Tokenizers fail on a lone surrogate, which is left when a text is cut in the middle of a character.
         global_prompt, layer_prompts, negative_prompt = (text.encode(errors="replace").decode()
                                                          for text in (global_prompt, layer_prompts, negative_prompt))
         layers = parse_layer_prompts(layer_prompts)

@@ -12,7 +12,7 @@ from .inputs import check_limits
 
 
 def guidance_inputs() -> list[Any]:
-    """What steers Self-Mask Guidance, in both nodes."""
+    """The inputs for Self-Mask Guidance, used by both nodes."""
     return [
         io.Float.Input("smg_scale", default=0.5, min=0.0, max=5.0, step=0.05,
                        tooltip="Strength of Self-Mask Guidance. 0 turns it off. Typical values are 0.3 to 1; high values "

@@ -1,4 +1,4 @@
-"""Nodes that show layers and save them as pictures."""
+"""Nodes that preview layers and save them as images."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ class LayerDiffSaveLayers(io.ComfyNode):
         document = Document.from_socket(layers)
         folder, stem, subfolder = output_place(filename_prefix, document.canvas)
         files = save_layers(document, folder, stem, workflow_text(cls), colour_space == LINEAR)
-        # The composite first, as the picture by which ComfyUI shows the job.
+        # The composite first, because ComfyUI shows the first image as the job's thumbnail.
         results = [ui.SavedResult(file, subfolder, io.FolderType.output) for file in [files[-1], *files[:-1]]]
         return io.NodeOutput(layers, ui=ui.SavedImages(results).as_dict()
                              | saved_for_editor(document, [folder / file for file in files[:-1]]))

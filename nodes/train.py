@@ -1,4 +1,4 @@
-"""Nodes on the way to a model of one's own."""
+"""Nodes for training your own model."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-// A layered file dropped on the canvas: opens the workflow in it or, where there is none, a node that imports the layers.
+// Handles layered files dropped on the canvas: opens the workflow in the file or, if there is none, adds an import node.
 
 import { app } from "../../scripts/app.js";
 import { droppedFiles, layeredPart, textIn } from "./layered_files.js";
 import { NODE, NOTHING, say, take } from "./upload.js";
 
-// Before the page's own listener, which knows pictures, sounds and JSON alone and would say that there is no workflow.
+// Runs before the page's own listener, which knows only images, audio and JSON and would report that there is no workflow.
 document.addEventListener("drop", async (event) => {
   if (!event.dataTransfer?.files.length || nodeAt(event)?.onDragDrop || !mayBeLayered(event.dataTransfer)) return;
   event.preventDefault();
@@ -19,7 +19,7 @@ document.addEventListener("drop", async (event) => {
   else await importAt(place, files);
 }, true);
 
-/** Whether one of ours may be in a drop: in a folder one cannot look before the event is over. */
+/** Whether a drop may hold a layered file. The contents of a folder cannot be read before the event is over. */
 function mayBeLayered({ files, items }) {
   return layeredPart([...files]) !== null || [...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
 }

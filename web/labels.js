@@ -1,4 +1,4 @@
-// Labels for the text boxes of our nodes: the canvas shows the name of an empty one only, and of a linked one nothing.
+// Labels for the text boxes of the pack's nodes. The canvas shows the name of a box only while it is empty and not linked.
 
 import { app } from "../../scripts/app.js";
 import { addStyle, make } from "./layers/dom.js";
@@ -20,11 +20,11 @@ app.registerExtension({
   },
 });
 
-/** Puts the label over the text box. Nodes 2.0 draws boxes and labels of its own. */
+/** Puts the label above the text box. Nodes 2.0 draws its own boxes and labels. */
 function labelled(widget) {
   const box = widget.element;
   widget.element = make("div", { class: "layerdiff-text" }, make("label", {}, widget.label ?? widget.name), box);
-  // Three lines, as many as the example has layers.
+  // Three lines, one for each layer of the example.
   widget.options.getMinHeight ??= () => LEAST_HEIGHT;
 }
 

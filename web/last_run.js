@@ -1,15 +1,15 @@
-// What the last run of a node gave: the page, opened anew, has forgotten it, ComfyUI's server has not.
+// Restores the results of a node's last run after a page reload. The page forgets them, but ComfyUI's server does not.
 
 import { app } from "../../scripts/app.js";
 
-/** How many of a workflow's jobs are asked for: the last may have run a part of it only, and each holds a whole workflow. */
+/** How many jobs of a workflow to request. More than one, since the last may have run only a part; few, since jobs are large. */
 const LATEST = 3;
 const followers = new WeakMap();
 const asked = new Map();
 
 /**
- * Call show(output) with what each run of the node gives (its ui) and, when the page has made the node anew, with what
- * its last run gave. widget: the DOM widget that shows it, if any.
+ * Calls show(output) with the ui output of each run of the node and, after the page has recreated the node, with that of
+ * its last run. widget: the DOM widget that shows the output, if any.
  */
 export function followRuns(node, show, widget) {
   if (!followers.has(node)) {
@@ -33,9 +33,9 @@ function tell(node, output) {
 app.registerExtension({
   name: "LayerDiff.LastRun",
 
-  /** The page made its nodes anew. */
+  /** Called when the page has recreated its nodes. */
   afterConfigureGraph() {
-    // Where the page changes to another workflow it brings that one's outputs after this call.
+    // When the page switches to another workflow, it restores that workflow's outputs after this call.
     setTimeout(restore);
   },
 });
@@ -50,11 +50,11 @@ async function restore() {
   const unseen = found.filter(([, node]) => !followers.get(node).seen);
   if (!unseen.length) return;
   const outputs = await lastOutputs(graph.id);
-  // A run that has ended since tells more, and another workflow may have been opened.
+  // Meanwhile a newer run may have finished, or another workflow may have been opened.
   for (const [id, node] of unseen) if (node.graph && !followers.get(node).seen) tell(node, outputs[id]);
 }
 
-/** Nodes 2.0 goes on showing the elements of the node that had this one's id before. */
+/** Nodes 2.0 keeps showing the elements of the previous node with the same id, so this replaces them. */
 function mount(node) {
   if (node.graph !== app.canvas.graph) return;
   for (const { element } of followers.get(node).widgets) {
@@ -63,14 +63,14 @@ function mount(node) {
   }
 }
 
-/** The name under which the page keeps a node's outputs. */
+/** The key under which the page stores a node's outputs. */
 export function locator(node) {
   return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
 }
 
 /**
- * The outputs of a workflow's nodes by execution id ("5", or "12:5" within a subgraph), of each its latest run. Asked for
- * once: later runs tell the page themselves, and the page makes its nodes anew at every step back.
+ * The latest outputs of a workflow's nodes by execution id ("5", or "12:5" in a subgraph). Requested only once: the page
+ * receives later runs anyway, and it recreates its nodes on every undo.
  */
 function lastOutputs(workflowId) {
   if (!asked.has(workflowId)) {
@@ -90,7 +90,7 @@ async function outputsOfJobs(workflowId) {
   return Object.assign({}, ...runs.reverse().map(({ outputs }) => outputs));
 }
 
-/** All nodes of a graph and of the subgraphs in it, each as [execution id, node]. */
+/** All nodes of a graph and its subgraphs, each as [execution id, node]. */
 function* withExecutionIds(graph, path = "") {
   for (const node of graph.nodes) {
     const id = `${path}${node.id}`;

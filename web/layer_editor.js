@@ -1,4 +1,4 @@
-// Gives ComfyUI's own layer editor the layers alone: it opens whatever pictures the page keeps for a node.
+// Makes ComfyUI's own layer editor open only the layers, since it opens all images that the page stores for a node.
 
 import { app } from "../../scripts/app.js";
 import { followRuns, locator } from "./last_run.js";
@@ -12,7 +12,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!NODES.includes(node.comfyClass)) return;
     const inPanel = node.comfyClass === WITH_PANEL;
-    // The panel shows them already. Only Nodes 2.0 can hide a node's pictures, and there alone is the editor.
+    // The panel already shows the layers. Only Nodes 2.0 can hide a node's images, and only Nodes 2.0 has the editor.
     if (inPanel) node.hideOutputImages = true;
     followRuns(node, (output) => {
       const [images] = output.layer_pictures ?? [];

@@ -1,10 +1,10 @@
-// The page's side of the pack: puts the layer panel in the place of the text widget `edits` of the nodes that have one.
+// The pack's entry point in the page: replaces the text widget `edits` of the nodes that have one with the layer panel.
 
 import { app } from "../../scripts/app.js";
 import { addStyle } from "./layers/dom.js";
 import { Panel } from "./layers/panel.js";
 import { followRuns } from "./last_run.js";
-// First, so that the files stand above the panel.
+// Imported first, so that the exported files are listed above the panel.
 import "./results.js";
 
 const WIDGET = "edits";
@@ -43,7 +43,7 @@ function addPanel(node, text) {
     },
   });
   node.removeWidget(text);
-  // The node's height is the panel's; a text box would take half of it.
+  // Extra node height goes to the panel. Without a maximum, a text box would take half of it.
   for (const { type, options } of node.widgets) if (type === "customtext") options.getMaxHeight = () => TEXT_HEIGHT;
   const widget = node.addDOMWidget(WIDGET, "layerdiff_panel", panel.element, {
     getValue: () => panel.text,
@@ -61,7 +61,7 @@ function addPanel(node, text) {
   passOn(panel.element);
 }
 
-/** What the node did before, and then this. */
+/** A handler that calls the previous one and then this one. */
 function chained(before, then) {
   return function (...values) {
     const result = before?.apply(this, values);
@@ -70,7 +70,7 @@ function chained(before, then) {
   };
 }
 
-/** The wheel and the middle button move the page's canvas, as they do over its own widgets. */
+/** Passes the wheel and the middle button on to the page's canvas, as the page's own widgets do. */
 function passOn(element) {
   element.addEventListener("wheel", (event) => {
     if (event.defaultPrevented || LiteGraph.vueNodesMode) return;

@@ -1,13 +1,13 @@
-// Files with layers on the user's computer: which they are, and the workflow within them.
+// Layered files on the user's computer: finding them in a selection, and reading the workflow in them.
 
 const ENDINGS = [".psd", ".psb", ".ora"];
 const INDEX = "layers.json";
 const NAMESPACE = "urn:layerdiff/";
 
-/** What a file dialog for layered files offers. */
+/** The file types for a file dialog. */
 export const ACCEPTED = [...ENDINGS, ".json", ".png"].join(",");
 
-/** The files of a drop; of a folder those that lie in it. To be called before the event is over. */
+/** The files of a drop, including those in dropped folders. Must be called before the event is over. */
 export async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
@@ -18,7 +18,7 @@ export async function droppedFiles(transfer) {
 async function inFolder(folder) {
   const reader = folder.createReader();
   const found = [];
-  // A reader gives a part of a large folder at a time.
+  // A reader returns a large folder in several parts.
   for (;;) {
     const part = await new Promise((done, fail) => reader.readEntries(done, fail));
     if (!part.length) return found;
@@ -26,7 +26,7 @@ async function inFolder(folder) {
   }
 }
 
-/** What belongs together among files: one layered file, or a layers.json with its pictures; null where there is neither. */
+/** The part of a selection to import: one layered file, or a layers.json with its images; null if there is neither. */
 export function layeredPart(files) {
   const file = files.find(({ name }) => ENDINGS.some((ending) => name.toLowerCase().endsWith(ending)));
   if (file) return { main: file, files: [file] };
@@ -34,17 +34,17 @@ export function layeredPart(files) {
   return index ? { main: index, files: [index, ...files.filter(({ name }) => name.toLowerCase().endsWith(".png"))] } : null;
 }
 
-/** Workflow and prompt, as JSON texts, that were exported with a PSD or an OpenRaster file; {} where there are none. */
+/** The workflow and prompt, as JSON texts, stored in an exported PSD or OpenRaster file; {} if there are none. */
 export async function textIn(file) {
   try {
     return await (file.name.toLowerCase().endsWith(".ora") ? textInOra(file) : textInPsd(file));
   } catch {
-    // A damaged file has no workflow; that it is damaged, the import node says.
+    // A damaged file has no workflow. The import node reports the damage.
     return {};
   }
 }
 
-// They are in the XMP among the image resources, which follow a header of 26 bytes and the colour mode's data.
+// The texts are in the XMP metadata among the image resources, which follow a header of 26 bytes and the colour mode data.
 async function textInPsd(file) {
   const number = async (at) => new DataView(await file.slice(at, at + 4).arrayBuffer()).getUint32(0);
   const resources = 26 + 4 + await number(26);
@@ -52,12 +52,12 @@ async function textInPsd(file) {
   const xmp = text.match(/<x:xmpmeta.*<\/x:xmpmeta>/s);
   if (!xmp) return {};
   const document = new DOMParser().parseFromString(xmp[0], "application/xml");
-  // Photoshop writes it anew as an attribute.
+  // Photoshop rewrites the element as an attribute.
   const attribute = [...document.querySelectorAll("*")].map((element) => element.getAttributeNS(NAMESPACE, "text")).find(Boolean);
   return JSON.parse(document.getElementsByTagNameNS(NAMESPACE, "text")[0]?.textContent ?? attribute ?? "{}");
 }
 
-// They are in the merged picture, which lies uncompressed in the archive.
+// The texts are in the merged image, which is stored uncompressed in the archive.
 async function textInOra(file) {
   const data = new DataView(await file.arrayBuffer());
   const name = (at, length) => new TextDecoder().decode(new Uint8Array(data.buffer, at, length));

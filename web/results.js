@@ -1,4 +1,4 @@
-// The files that an export wrote, shown on its node as ComfyUI shows what was saved: name, size, and Download.
+// Lists exported files on their node, with name, size and a download link.
 
 import { app } from "../../scripts/app.js";
 import { followRuns } from "./last_run.js";

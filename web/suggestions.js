@@ -1,8 +1,8 @@
-// What the page's menu suggests where a link of layers is dropped on the canvas: our nodes, the likeliest first.
+// Makes the page suggest the pack's nodes, most likely first, when a link of the pack's types is dropped on the canvas.
 
 import { app } from "../../scripts/app.js";
 
-// The page lists nodes in the order in which they were registered, ComfyUI's own and other packs' before ours.
+// By default the page lists nodes in order of registration, with ComfyUI's own and other packs' nodes before this pack's.
 const AFTER = {
   LAYERS: ["CompositeLayers", "SetLayer", "SaveLayers", "ExportLayers", "PreviewLayers", "HealSeams", "EncodeLayers", "KeepLayers"],
   LAYER_ENHANCER: ["EncodePrompts"],
@@ -24,7 +24,7 @@ app.registerExtension({
 function putFirst(ours, lists) {
   const number = app.extensionManager.setting.get("Comfy.NodeSuggestions.number");
   for (const [type, names] of Object.entries(ours)) {
-    // The first is the Reroute that a middle click on a slot adds.
+    // The first entry is the Reroute node that a middle click on a slot adds.
     const [reroute, ...others] = lists[type];
     lists[type] = [...new Set([reroute, ...names.map((name) => `LayerDiff${name}`), ...others])].slice(0, number);
   }

@@ -1,4 +1,4 @@
-// Brings layered files from the user's computer into the input folder: by the button of the import node, or dropped on it.
+// Uploads layered files to the input folder: with the button of the import node, or by dropping them on it.
 
 import { app } from "../../scripts/app.js";
 import { ACCEPTED, droppedFiles, layeredPart } from "./layered_files.js";
@@ -25,15 +25,15 @@ function choose(then) {
   input.click();
 }
 
-/** Upload what is layered among the files and set the import node to it; whether there was any. */
+/** Uploads the layered file among `files` and selects it in the import node. Returns whether there was one. */
 export async function take(node, files) {
   const part = layeredPart(files);
   if (!part) {
     say(NOTHING);
     return false;
   }
-  // Pictures of a layers.json keep their names only in a folder of their own.
   const told = tellUpload(part);
+  // The images of a layers.json need a folder of their own to keep their names.
   const subfolder = part.files.length > 1 ? `layers_${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}` : "";
   try {
     let main;
@@ -50,7 +50,7 @@ export async function take(node, files) {
   return true;
 }
 
-/** Say that an upload is going on, once it has taken a while; `end` takes it away again. */
+/** Shows a message once an upload has taken a while; `end` removes it. */
 function tellUpload({ main, files }) {
   const megabytes = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
   const message = { severity: "info", summary: TITLE, detail: `Uploading ${main.name} (${megabytes.toFixed(1)} MB) ...` };
@@ -64,7 +64,7 @@ function tellUpload({ main, files }) {
   };
 }
 
-/** Send a file to the input folder; the path under which ComfyUI keeps it. */
+/** Uploads a file to the input folder. Returns the path under which ComfyUI stores it. */
 async function upload(file, into) {
   const body = new FormData();
   body.append("image", file);

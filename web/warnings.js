@@ -1,4 +1,4 @@
-// What a node of the pack says beside its result, shown on it as a line of text for as long as it is true.
+// Shows the warnings of the pack's nodes on the nodes, until a run no longer has them.
 
 import { app } from "../../scripts/app.js";
 import { followRuns } from "./last_run.js";
@@ -8,7 +8,7 @@ const NAME = "warnings";
 const MARGIN = 10;
 const LINE_HEIGHT = 16;
 const PADDING = 12;
-const SIGNS_A_LINE = 6;
+const PIXELS_PER_CHARACTER = 6;
 
 app.registerExtension({
   name: "LayerDiff.Warnings",
@@ -31,8 +31,8 @@ function show(node, texts) {
 
 function add(node, texts) {
   const element = make("div", { class: "layerdiff-warnings", role: "status" }, ...texts.map((text) => make("p", {}, text)));
-  const signs = Math.max(20, (node.size[0] - 2 * MARGIN) / SIGNS_A_LINE);
-  const height = texts.reduce((sum, text) => sum + Math.ceil(text.length / signs) * LINE_HEIGHT + PADDING, 0);
+  const characters = Math.max(20, (node.size[0] - 2 * MARGIN) / PIXELS_PER_CHARACTER);
+  const height = texts.reduce((sum, text) => sum + Math.ceil(text.length / characters) * LINE_HEIGHT + PADDING, 0);
   element.style.minHeight = `${height}px`;
   const widget = node.addDOMWidget(NAME, "layerdiff_warnings", element, {
     serialize: false, margin: MARGIN, hideOnZoom: false,

@@ -1,4 +1,4 @@
-"""Adapters: what LayerDiff adds to an SD 1.5 MODEL, put on one, and made afresh for one."""
+"""Adapters, which hold what LayerDiff adds to an SD 1.5 MODEL: applying one, and creating a new one."""
 
 import uuid
 from pathlib import Path
@@ -24,15 +24,15 @@ from .unet import LayerCollaborativeUNet, added_dtype, is_added
 
 UNET = "diffusion_model."
 HEADS = 12
-"""Of a fresh adapter's prompt enhancer: those of CLIP-L, whose tokens it reads."""
+"""Attention heads of a new adapter's prompt enhancer: as many as CLIP-L, whose tokens it reads, has."""
 
 
 def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
-    """Put an adapter on an SD 1.5 MODEL. Returns the layered MODEL and its enhancer.
+    """Applies an adapter to an SD 1.5 MODEL. Returns the layered MODEL and its enhancer.
 
-    All that is on the MODEL goes along: LoRAs, object patches, hooks, wrappers, options. With DynamicVRAM the base's
-    weights are shared; without, they are copied, so that ComfyUI can move either model without the other. ValueError for
-    a MODEL that is not SD 1.5 or whose widths are not the adapter's, and for what cannot go along.
+    Everything on the MODEL is kept: LoRAs, object patches, hooks, wrappers and options. With DynamicVRAM the base's weights
+    are shared. Without it they are copied, so that ComfyUI can move each model independently. ValueError if the MODEL is not
+    SD 1.5, has other widths than the adapter, or has something on it that cannot be kept.
     """
     header = checkpoint.read_header(path, family="layerdiff", kind="adapter")
     parts = checkpoint.read_tensors(path, header)
@@ -48,8 +48,8 @@ def apply_adapter(base: Any, path: Path) -> tuple[Any, PromptEnhancer]:
 
 
 def reload_layered(base_init: tuple, path: Path, disable_dynamic: bool = False) -> Any:
-    """The layered MODEL once more, on a base that its own loader makes once more: what ComfyUI calls for a second GPU,
-    Torch Compile and LoRA hooks. Patches are not on it: ComfyUI brings those of the MODEL that it copies."""
+    """Loads the layered MODEL again, with the base loaded again by its own loader. ComfyUI calls this for a second GPU, Torch
+    Compile and LoRA hooks. The result has no patches: ComfyUI adds those of the MODEL it copies."""
     factory, arguments, *place = base_init
     base = factory(*arguments, disable_dynamic=disable_dynamic)
     for index in place:
@@ -59,7 +59,7 @@ def reload_layered(base_init: tuple, path: Path, disable_dynamic: bool = False) 
 
 
 def check_base(base: Any) -> None:
-    """ValueError for a MODEL on which no adapter can go: another family, or with something on it that belongs behind."""
+    """ValueError if an adapter cannot be applied to a MODEL: not plain SD 1.5, or with patches that must be applied later."""
     model, config = base.model, base.model.model_config
     found = ("a Text2Layer model" if isinstance(model.latent_format, StackedLatent) else
              f"layered already ({type(model).__name__})" if isinstance(model, LayeredModel) else
@@ -78,51 +78,51 @@ def check_base(base: Any) -> None:
 
 
 def layered_config(base: Any, architecture: dict) -> comfy.supported_models.SD15:
-    """The configuration of an SD 1.5 MODEL, over layers: its types, quantization and sampling settings stay. architecture: an
-    adapter's, which says whether there are features of the position."""
+    """The configuration of an SD 1.5 MODEL, changed to layered latents. Its dtypes, quantization and sampling settings stay.
+    architecture: the adapter's, which says whether the model has position features."""
     config = over_latents(base.model.model_config, LayeredLatent(base.model.latent_format))
     config.unet_config["position"] = architecture.get("position", False)
     return config
 
 
 def reference_unet(base: Any, architecture: dict) -> LayerCollaborativeUNet:
-    """The layered UNet that fits an SD 1.5 MODEL and an adapter's architecture, without weights."""
+    """The layered UNet for an SD 1.5 MODEL and an adapter's architecture, without weights."""
     facts = {**layered_config(base, architecture).unet_config, "dtype": torch.float32}
     with torch.device("meta"):
         return LayerCollaborativeUNet(**facts, operations=networks.PLAIN)
 
 
 def check_weights(path: Path, base: Any, header: checkpoint.Header, weights: dict[str, Tensor]) -> None:
-    """ValueError unless an adapter's weights are those that LayerDiff adds to this MODEL."""
+    """ValueError if an adapter's weights do not fit this MODEL."""
     unet = reference_unet(base, header.architecture)
     wanted = {key: shape for key, shape in networks.shapes(unet).items() if is_added(key)}
     checkpoint.check_tensors(f"{path.name} on this MODEL", weights, wanted)
 
 
 def on_base(base: Any, header: checkpoint.Header, added: dict[str, Tensor]) -> Any:
-    """A layered MODEL of an SD 1.5 MODEL's weights and those of an adapter, with all that is on the former."""
+    """A layered MODEL with the weights of an SD 1.5 MODEL and an adapter, and everything that is on the SD 1.5 MODEL."""
     model = LayeredModel(layered_config(base, header.architecture), base.model.model_type, header.layers,
                          comfy.model_management.unet_offload_device())
     added_type = added_dtype(model.get_dtype())
     weights = base_weights(base) | {key: value.to(added_type) for key, value in added.items()}
     model.diffusion_model.load_state_dict(weights, assign=True)
     patcher = base.clone(model_override=(model.requires_grad_(False), ({}, {}, {}, set())))
-    patcher.size = 0  # to be measured anew
+    patcher.size = 0  # makes ComfyUI measure it again
     patcher.clone_base_uuid = uuid.uuid4()
-    # What ComfyUI did to the base's own weights up to now was not done to these.
+    # Backups and hook patches that ComfyUI recorded for the base's weights do not apply to these.
     patcher.hook_backup, patcher.cached_hook_patches, patcher.current_hooks, patcher.is_injected = {}, {}, None, False
     patcher.cached_patcher_init = None
     compile_options = patcher.model_options.get(TORCH_COMPILE_KWARGS)
-    if compile_options is not None:  # what is compiled there is the base's UNet
+    if compile_options is not None:  # these hold the compiled UNet of the base
         set_torch_compile_wrapper(patcher, **compile_options)
     return ready_layers(patcher)
 
 
 def base_weights(base: Any) -> dict[str, Tensor]:
-    """An SD 1.5 MODEL's own weights, without patches, by their keys in the UNet.
+    """The weights of an SD 1.5 MODEL's UNet by key, without patches.
 
-    With DynamicVRAM they stay where they are while the model is used, so they are handed on as they are. Without, ComfyUI
-    moves them: shared, they would hold the GPU's memory after it took the base for unloaded, so they are copied.
+    With DynamicVRAM the weights stay in place while the model is used, so they are shared. Without it ComfyUI moves them, and
+    shared weights would keep GPU memory in use after ComfyUI unloaded the base, so they are copied.
     """
     weights = base.model_state_dict(UNET)
     for key, backup in base.backup.items():
@@ -136,12 +136,12 @@ def base_weights(base: Any) -> dict[str, Tensor]:
 
 
 def pieces(key: str, weight: Tensor) -> dict[str, Tensor]:
-    """A weight as it stands in a state dict: a quantized one in several parts."""
+    """A weight's entries in a state dict: several if it is quantized."""
     return weight.state_dict(key) if isinstance(weight, QuantizedTensor) else {key: weight}
 
 
 def add_low_rank(patcher: Any, name: str, tensors: dict[str, Tensor]) -> None:
-    """Put an adapter's low-rank change of the base on the MODEL. ValueError for weights that it does not have."""
+    """Adds an adapter's low-rank change of the base weights to the MODEL. ValueError if the MODEL lacks those weights."""
     keys = comfy.lora.model_lora_keys_unet(patcher.model, {})
     strange = [key for key in tensors
                if key.rpartition(".lora_")[0] not in keys and key.removesuffix(".alpha") not in keys]
@@ -152,9 +152,9 @@ def add_low_rank(patcher: Any, name: str, tensors: dict[str, Tensor]) -> None:
 
 
 def new_adapter(base: Any, seed: int) -> tuple[checkpoint.Header, dict[str, Tensor]]:
-    """A fresh adapter for an SD 1.5 MODEL: it changes nothing until it is trained. For checkpoint.write.
+    """A new adapter for an SD 1.5 MODEL, for checkpoint.write. It changes nothing until it is trained.
 
-    Takes memory for what it adds alone. ValueError for a MODEL that is not SD 1.5.
+    Allocates memory only for the added weights. ValueError if the MODEL is not SD 1.5.
     """
     check_base(base)
     context = base.model.model_config.unet_config["context_dim"]

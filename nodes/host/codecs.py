@@ -1,4 +1,4 @@
-"""A codec a family: how layers become a LATENT and a LATENT layers. Nodes ask the codec of a VAE, never for the family."""
+"""Codecs, one per model family, which convert layers to a LATENT and back. Nodes use a VAE's codec and never check the family."""
 
 from typing import Any, NamedTuple
 
@@ -14,17 +14,17 @@ from .model import LAYERS_KEY
 from .text2layer import STACKED_KEY, ComposedAutoencoder
 
 SIZE_KEY = "size"
-"""In a LATENT: height and width in pixels that were asked for, where the model rounds them up."""
+"""Key in a LATENT: the requested height and width in pixels, which the model may round up."""
 
 INDEX_KEY = "batch_index"
-"""In a LATENT, ComfyUI's: which rows of the batch it was taken from."""
+"""ComfyUI's key in a LATENT: the rows of the batch that it was taken from."""
 
 TILE, OVERLAP = 64, 16
 
 
 class Decoded(NamedTuple):
-    """Layers out of a LATENT, float32, scene after scene and bottom first in each: pictures [scenes * layers, H, W, 3] and
-    masks as pictures [scenes * layers, H, W, 1 or 3], 0..1; how many layers a scene has."""
+    """The layers of a LATENT, float32, scene by scene, bottom layer first: images [scenes * layers, H, W, 3] and masks as images
+    [scenes * layers, H, W, 1 or 3], 0..1; and the number of layers per scene."""
 
     pictures: Tensor
     masks: Tensor
@@ -32,42 +32,42 @@ class Decoded(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What scenes a complete model has learnt: square pictures of `side` pixels with up to `layers` layers."""
+    """What a complete model was trained on: square images of `side` pixels with up to `layers` layers."""
 
     side: int
     layers: int
 
 
 SD15_SIDE = 512
-"""What SD 1.5 has learnt, for a VAE that does not say: one that ComfyUI loaded."""
+"""The image size SD 1.5 was trained at, used for VAEs loaded by ComfyUI, which do not say."""
 FAR = 1.5
-"""Factor in size from which a model draws things that it never saw: seen with the starters."""
+"""Factor on the trained size, in either direction, beyond which images fall apart. Measured with the starters."""
 
 
 class LayerCodec:
-    """LayerDiff: a latent for each layer, the picture's channels and then the mask's, both by one VAE made for pictures."""
+    """LayerDiff: one latent per layer, the image's channels followed by the mask's, both encoded by an ordinary image VAE."""
 
     def __init__(self, vae: Any):
         self.vae, self.ratio = vae, vae.spacial_compression_encode()
         self.trained: Trained | None = getattr(vae, "trained", None)
 
     def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
-        """A LATENT of zeros for pictures of this size in pixels. ValueError for numbers that cannot be."""
+        """A LATENT of zeros for images of this size in pixels. ValueError for an impossible number of layers."""
         check_count(layers, scenes)
         return {"samples": torch.zeros(scenes * layers, 2 * self.vae.latent_channels, *self.sides(height, width)),
                 LAYERS_KEY: layers, SIZE_KEY: (height, width)}
 
     def encode(self, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
-        """The LATENT of one scene's layers, bottom first: pictures [K, H, W, 3] and coverage [K, H, W], 0..1."""
+        """Encodes one scene's layers, bottom first: pictures [K, H, W, 3] and coverage [K, H, W], 0..1. Returns a LATENT."""
         size = tuple(coverage.shape[1:])
         pictures, coverage = self.fill_up(pictures), self.fill_up(coverage[..., None])
         halves = [self.vae.encode(pictures), self.vae.encode(coverage.expand(-1, -1, -1, 3))]
         return {"samples": torch.cat(halves, dim=1), LAYERS_KEY: len(pictures), SIZE_KEY: size}
 
     def decode(self, latent: dict[str, Any], named: int = 0) -> Decoded:
-        """The layers of a LATENT. named: how many layers have names, for a LATENT that says nothing of layers.
+        """Decodes the layers of a LATENT. named: the number of layer names, used if the LATENT has no number of layers.
 
-        ValueError for a LATENT of another model or family, for broken numbers, and for scenes that were cut apart.
+        ValueError if the LATENT is from another model or family, has values that are not finite, or holds incomplete scenes.
         """
         samples = samples_of(latent)
         if STACKED_KEY in latent:
@@ -81,12 +81,12 @@ class LayerCodec:
         return Decoded(self.cut_back(pictures, size), self.cut_back(masks, size), layers)
 
     def own_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels, where 0 is what the model was trained at."""
+        """Width and height in pixels, with 0 replaced by the size the model was trained at."""
         own = self.trained.side if self.trained else SD15_SIDE
         return width or own, height or own
 
     def beyond_training(self, width: int, height: int, layers: int) -> list[str]:
-        """What a user should know of pictures of this size with so many layers."""
+        """Warnings for images of this size with this number of layers."""
         if self.trained is None:
             return []
         side, most = self.trained
@@ -100,11 +100,11 @@ class LayerCodec:
         return found
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the latent of a picture of this size."""
+        """Height and width of the latent of an image of this size."""
         return padded(height, self.ratio) // self.ratio, padded(width, self.ratio) // self.ratio
 
     def fill_up(self, pictures: Tensor) -> Tensor:
-        """Pictures [N, H, W, C] with their edges carried on, on all sides alike, to a size that the VAE takes."""
+        """Pads pictures [N, H, W, C] equally on all sides, by repeating their edges, to a size that the VAE accepts."""
         missing = [padded(side, self.ratio) - side for side in pictures.shape[1:3]]
         if not any(missing):
             return pictures
@@ -112,10 +112,10 @@ class LayerCodec:
         return pad(pictures.movedim(-1, 1), (left, wide - left, top, high - top), mode="replicate").movedim(1, -1)
 
     def cut_back(self, pictures: Tensor, size: tuple[int, int] | None) -> Tensor:
-        """Pictures [N, H, W, C] without what filled them up to what the VAE takes.
+        """Crop the padding that the VAE required from pictures [N, H, W, C].
 
-        size: height and width that were asked for. It holds, also turned by a quarter, while the latent is as large as it
-        was: a LATENT keeps it through ComfyUI's nodes that scale and crop, and then all of the picture counts.
+        size: the requested height and width. It is used only while the latent still has the size that belongs to it, also when
+        rotated by 90 degrees. A LATENT keeps this key when it is scaled or cropped, and then the whole image counts.
         """
         whole = pictures.shape[1:3]
         for height, width in [] if size is None else [size, size[::-1]]:
@@ -126,7 +126,7 @@ class LayerCodec:
 
 
 class StackCodec(LayerCodec):
-    """Text2Layer: one latent holds all layers of a scene, as many as the model was trained for."""
+    """Text2Layer: one latent holds all layers of a scene. Their number is fixed by the model."""
 
     def __init__(self, vae: Any):
         super().__init__(vae)
@@ -160,13 +160,13 @@ class StackCodec(LayerCodec):
         return Decoded(pictures, masks, self.foregrounds + 1)
 
     def heads(self, samples: Tensor) -> Tensor:
-        """What all heads give, [scenes, 3 + 4N + 3, H, W] in 0..1: F1..FN, B, m1..mN, the composed image."""
+        """The outputs of all heads, [scenes, 3 + 4N + 3, H, W] in 0..1: F1..FN, B, m1..mN, the composed image."""
         found = self.vae.decode(samples, vae_options={"all_layers": True}).movedim(-1, 1).float()
         channels = 3 + 4 * self.foregrounds + 3
         if found.shape[1] == channels:
             return found
 
-        # ComfyUI ran out of memory and decoded in tiles, which gives three channels only: do the same for all of them.
+        # If ComfyUI runs out of memory it decodes in tiles, but only three channels. Here all channels are decoded in tiles.
         def decode(z: Tensor) -> Tensor:
             return self.vae.first_stage_model.decode(z.to(self.vae.device, self.vae.vae_dtype), all_layers=True).float()
 
@@ -175,13 +175,13 @@ class StackCodec(LayerCodec):
         return self.vae.process_output(tiled)
 
     def stack(self, pictures: Tensor, coverage: Tensor) -> Layers:
-        """One scene's layers, bottom first, as the autoencoder takes them, filled up to what it takes: pictures
-        [K, H, W, 3] and coverage [K, H, W]."""
+        """One scene's layers, bottom first, padded and stacked as the autoencoder takes them: pictures [K, H, W, 3] and coverage
+        [K, H, W]."""
         pictures, masks = (self.fill_up(part).movedim(-1, 1) for part in (pictures, coverage[..., None]))
         return Layers(pictures[None, 1:], pictures[:1], masks[None, 1:])
 
     def check_layers(self, layers: int, what: str) -> None:
-        """ValueError unless there are as many layers as the model draws; `what` happened with them."""
+        """ValueError if this is not the model's number of layers. what: a verb for the message."""
         wanted = self.foregrounds + 1
         if layers != wanted:
             raise ValueError(f"{layers} layers {what}, but this Text2Layer model always has {wanted}: the background and "
@@ -189,7 +189,7 @@ class StackCodec(LayerCodec):
 
 
 def codec_for(vae: Any) -> LayerCodec:
-    """The codec of a VAE's family. ValueError for a VAE that no layers go through."""
+    """The codec for a VAE. ValueError if the VAE cannot encode layers."""
     network = getattr(vae, "first_stage_model", None)
     if network is None:
         raise ValueError("The VAE is empty because the checkpoint does not contain one. Load one with Load VAE.")
@@ -199,9 +199,9 @@ def codec_for(vae: Any) -> LayerCodec:
 
 
 def layers_in(latent: dict[str, Any]) -> int:
-    """How many layers a scene of a LayerDiff LATENT has; without a word of it, all of the batch is one scene.
+    """The number of layers per scene of a LayerDiff LATENT. If it is not recorded, the whole batch is one scene.
 
-    ValueError for a Text2Layer LATENT, whose layers cannot be told apart, and for a LATENT that was cut into new batches.
+    ValueError for a Text2Layer LATENT, whose layers cannot be separated, and for one split by Rebatch Latents.
     """
     if STACKED_KEY in latent:
         raise ValueError("This latent is from a Text2Layer model, which stores all layers of a scene in one latent, so single "
@@ -216,7 +216,7 @@ def layers_in(latent: dict[str, Any]) -> int:
 
 
 def samples_of(latent: dict[str, Any]) -> Tensor:
-    """The tensor of a LATENT. ValueError for what is no batch of latents of pictures."""
+    """The tensor of a LATENT. ValueError if it is not a batch of image latents."""
     samples = latent.get("samples") if isinstance(latent, dict) else None
     if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.is_nested or samples.is_meta \
             or samples.ndim == 0:
@@ -229,7 +229,7 @@ def samples_of(latent: dict[str, Any]) -> Tensor:
 
 
 def said_layers(latent: dict[str, Any], key: str) -> int | None:
-    """How many layers a LATENT says that its scenes have, under one of the families' keys; None where it says nothing."""
+    """The number of layers per scene recorded in a LATENT under a family's key; None if there is none."""
     layers = latent.get(key)
     if layers is not None and (type(layers) is not int or not 1 <= layers <= MAX_LAYERS):
         raise ValueError(f"The LATENT has {str(layers)[:60]!r} as the number of layers per scene, but a whole number from 1 to "
@@ -238,7 +238,7 @@ def said_layers(latent: dict[str, Any], key: str) -> int | None:
 
 
 def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width that a LATENT says were asked for; None where it says nothing that can be that."""
+    """The requested height and width recorded in a LATENT; None if they are missing or invalid."""
     size = latent.get(SIZE_KEY)
     if isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size):
         return size[0], size[1]
@@ -246,7 +246,7 @@ def said_size(latent: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def check_samples(samples: Tensor, channels: int) -> None:
-    """ValueError for the tensor of a LATENT that is not layered, of another model, or broken."""
+    """ValueError if the tensor of a LATENT is not layered, is for another model, or has values that are not finite."""
     if samples.ndim != 4 or samples.shape[1] != channels:
         raise ValueError(f"This latent has the shape {list(samples.shape)}, but a layered latent for this VAE has {channels} "
                          "channels. Connect the output of a sampler with a layered model.")

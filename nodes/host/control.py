@@ -1,4 +1,4 @@
-"""Lets ComfyUI's control models, made for one picture, work on layers."""
+"""Makes ComfyUI's ControlNets, which expect plain image latents, work on layered latents."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class PictureControl(ControlBase):
-    """A control that shows another one, with all that is chained to it, the picture channels of the latents alone.
+    """Wraps a control, and all controls chained to it, so that they see only the image channels of the latents.
 
-    Hint batches are cycled over the batch by ComfyUI, so a batch of K hints gives each of K layers its own. Strength,
-    range of steps and hints stay the control's own; what ComfyUI asks of a control is handed on to it.
+    ComfyUI repeats a batch of hints over the latents, so with K hints each of K layers gets its own. Strength, step range
+    and hints remain those of the wrapped control, and ComfyUI's calls are passed on to it.
     """
 
     def __init__(self, control: ControlBase, channels: int):
@@ -41,7 +41,7 @@ class PictureControl(ControlBase):
         return PictureControl(chain(self.control, lambda link: link.copy()), self.channels)
 
     def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> "PictureControl":
-        """The same on another device: of the whole chain, since this control stands in for all of it."""
+        """Clones the whole chain for another device, since this control stands in for all of it."""
         clone = PictureControl(chain(self.control, lambda link: link.deepclone_multigpu(load_device)), self.channels)
         if autoregister:
             self.multigpu_clones[load_device] = clone
@@ -49,7 +49,7 @@ class PictureControl(ControlBase):
 
 
 def chain(control: ControlBase, remake: Any) -> ControlBase:
-    """A control made anew by `remake`, and likewise every one that it was chained to."""
+    """Applies `remake` to a control and to every control chained to it. Returns the new control."""
     previous = control.previous_controlnet
     made = remake(control)
     made.set_previous_controlnet(None if previous is None else chain(previous, remake))

@@ -1,4 +1,4 @@
-"""What ComfyUI's own layer editor gets from a node: images, which it takes as layers, named after their files."""
+"""Sends layers to ComfyUI's own layer editor, which takes a node's images as layers and names them after their files."""
 
 import shutil
 from pathlib import Path
@@ -14,10 +14,9 @@ SUBFOLDER = "layerdiff_layers"
 
 
 def editor_ui(document: Document) -> dict[str, Any]:
-    """The part of a node's ui that the page gives to the editor: {"layer_pictures": [[visible layers, bottom first]]}.
+    """The part of a node's ui that the page passes to the editor: {"layer_pictures": [[visible layers, bottom first]]}.
 
-    Each is an RGBA PNG in the size of the canvas in the temporary folder, with the layer's placement and opacity in its
-    pixels.
+    Each is an RGBA PNG of the canvas size in the temporary folder, with the layer's placement and opacity applied.
     """
     def drawn(number: int) -> ui.SavedResult:
         pixels = to_rgba(*on_canvas(document.layers[number], document.canvas))
@@ -28,7 +27,7 @@ def editor_ui(document: Document) -> dict[str, Any]:
 
 
 def saved_for_editor(document: Document, files: list[Path]) -> dict[str, Any]:
-    """As `editor_ui`, from such a file of each layer, hidden ones included, that a node has just written."""
+    """Like `editor_ui`, but copies the files that a node has just saved: one per layer, hidden layers included."""
     def copied(number: int) -> ui.SavedResult:
         return temporary(*_place(document, number, digest(files[number].read_bytes())),
                          lambda path: shutil.copyfile(files[number], path))
@@ -37,10 +36,10 @@ def saved_for_editor(document: Document, files: list[Path]) -> dict[str, Any]:
 
 
 def _pictures(document: Document, picture: Any) -> dict[str, Any]:
-    # A list in a list: files right in the ui would count as outputs of the job.
+    # A nested list, because ComfyUI counts files in a plain list as outputs of the job.
     return {"layer_pictures": [[picture(number) for number, layer in enumerate(document.layers) if layer.visible]]}
 
 
 def _place(document: Document, number: int, folder: str) -> tuple[str, str]:
-    # The name is the layer's alone; what tells layers of the same name apart is their folder.
+    # The file name is just the layer's name. Layers with the same name are kept apart by their folders.
     return f"{SUBFOLDER}/{folder}", f"{file_part(document.layers[number].name) or f'layer {number}'}.png"

@@ -1,4 +1,4 @@
-"""Where layered models lie: ComfyUI's folder `layered_models`, wherever the user keeps models, and the pack's own."""
+"""The folders for layered models: `layered_models` in ComfyUI's model folders, and the pack's own."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ EXTENSIONS = {".safetensors"}
 
 
 def register() -> None:
-    """Make the folder known to ComfyUI. Folders that the user's extra_model_paths.yaml gave for it stay first."""
+    """Registers the folder with ComfyUI. Folders from the user's extra_model_paths.yaml stay first."""
     for folder in (Path(folder_paths.models_dir) / KEY, STARTERS):
         folder_paths.add_model_folder_path(KEY, str(folder))
-    # ComfyUI knows no extensions for a key of ours and would list every file.
+    # Without extensions, ComfyUI would list every file.
     folder_paths.folder_names_and_paths[KEY][1].update(EXTENSIONS)
 
 
 def model_names() -> list[str]:
-    """Names of the model files, as ComfyUI lists them."""
+    """The names of the model files, as ComfyUI lists them."""
     return folder_paths.get_filename_list(KEY)
 
 
 def model_path(name: str) -> Path:
-    """The path of a model that ComfyUI listed. ValueError when it has gone."""
+    """The path of a listed model. ValueError if it no longer exists."""
     path = folder_paths.get_full_path(KEY, name)
     if path is None:
         raise ValueError(f"There is no layered model called {name!r}. Put it into models/{KEY}, press R to refresh the "
@@ -34,7 +34,7 @@ def model_path(name: str) -> Path:
 
 
 def new_model_path(name: str) -> Path:
-    """Where a new model of this name is written: the user's first folder. ValueError for what is no plain file name."""
+    """The path for a new model of this name, in the first model folder. ValueError if it is not a plain file name."""
     bare = name.strip().removesuffix(".safetensors")
     check_name(bare, "The adapter's name")
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{bare}.safetensors"

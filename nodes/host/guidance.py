@@ -1,4 +1,4 @@
-"""Guidance by masks and by given layers, as patches of ComfyUI's sampling."""
+"""Self-Mask Guidance and keeping given layers, as patches of ComfyUI's sampling."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from .model import LAYERS_KEY, layered
 
 
 def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
-    """The latents of a black and of a white mask, as the model sees them: two vectors [C]."""
+    """The latents of a black and a white mask as the model sees them: two vectors [C]."""
     single = layered(model).latent_format.single
     if isinstance(codec_for(vae), StackCodec):
         raise ValueError("The VAE is from a Text2Layer model, but the MODEL is a LayerDiff model. Connect the VAE of the same "
@@ -35,8 +35,8 @@ def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
 def self_mask_guidance(model: Any, vae: Any, scale: float, blur_sigma: float, start: float, end: float) -> Any:
     """A copy of a layered MODEL, of either family, that samples with Self-Mask Guidance.
 
-    scale 0 changes nothing; blur_sigma in latent pixels; start and end: the part of sampling, 0 its start and 1 its
-    end, in which it steers. One prediction more a step there.
+    scale: 0 changes nothing. blur_sigma: in latent pixels. start, end: the part of sampling in which it is active, from 0, the
+    start, to 1, the end. There it needs one more prediction per step.
     """
     degrade = (stacked_degrader if latent_of(model) else layered_degrader)(model, vae, blur_sigma)
     steers = steering_range(model, start, end)
@@ -45,7 +45,7 @@ def self_mask_guidance(model: Any, vae: Any, scale: float, blur_sigma: float, st
         x0, sigma = args["denoised"], args["sigma"]
         if scale == 0 or not steers(sigma):
             return x0
-        # Without a guidance pass (BasicGuider) the prompt itself takes the place of no prompt.
+        # Without a negative conditioning (BasicGuider), the positive one is used instead.
         conds = args["uncond"] or args["cond"]
         degraded = degrade(x0, conds)
         noised = degraded + args["input"] - x0
@@ -61,7 +61,7 @@ Degrader = Callable[[Tensor, list[dict[str, Any]]], Tensor]
 
 
 def layered_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
-    """Blurs each layer's picture where its own mask latent says that it has to be good."""
+    """Blurs each layer's image inside the layer's own predicted mask."""
     black, white = mask_ends(model, vae)
 
     def degrade(x0: Tensor, conds: list[dict[str, Any]]) -> Tensor:
@@ -72,7 +72,7 @@ def layered_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
 
 
 def stacked_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
-    """Blurs a Text2Layer latent where any foreground is, by the projection to the masks that its file holds."""
+    """Blurs a Text2Layer latent inside the union of its foregrounds, found by the projection to masks stored in the file."""
     stacked(model, vae)
     latent = model.model.latent_format
 
@@ -84,11 +84,11 @@ def stacked_degrader(model: Any, vae: Any, blur_sigma: float) -> Degrader:
 
 
 def keep_layers(model: Any, codec: StackCodec, known: Layers, keep: str, start: float, end: float) -> Any:
-    """A copy of a Text2Layer MODEL that draws the other layers to given ones.
+    """A copy of a Text2Layer MODEL that keeps given layers and generates the others to match.
 
-    codec: of the MODEL's VAE. known: layers of one scene, 0..1, filled up to what it encodes, of which `keep` ("background"
-    or "foregrounds") are kept in every scene that is drawn. start and end as in `self_mask_guidance`. A decode and two
-    encodes more a step.
+    codec: that of the MODEL's VAE. known: the layers of one scene, 0..1, padded to a size that it encodes. keep: which of them
+    to keep in every generated scene, "background" or "foregrounds". start, end: as in `self_mask_guidance`. It needs one more
+    decode and two more encodes per step.
     """
     vae, latent = codec.vae, model.model.latent_format
     network = vae.first_stage_model
@@ -115,25 +115,25 @@ def keep_layers(model: Any, codec: StackCodec, known: Layers, keep: str, start: 
 
     patched = model.clone()
     patched.set_model_sampler_post_cfg_function(steer)
-    patched.set_additional_models("layerdiff_keep", [vae.patcher])  # ComfyUI loads the VAE beside the model
+    patched.set_additional_models("layerdiff_keep", [vae.patcher])  # makes ComfyUI load the VAE along with the model
     return patched
 
 
 def steering_range(model: Any, start: float, end: float) -> Callable[[Tensor], bool]:
-    """Whether a sigma lies in a part of sampling, 0 its start and 1 its end."""
+    """A function that tells whether a sigma lies in a part of sampling, from 0, the start, to 1, the end."""
     sampling = model.get_model_object("model_sampling")
     highest, lowest = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
     return lambda sigma: lowest <= float(sigma[0]) <= highest
 
 
 def latent_of(model: Any) -> StackedLatent | None:
-    """The latent format of a Text2Layer MODEL; None for every other one."""
+    """The latent format of a Text2Layer MODEL; None for any other MODEL."""
     latent = getattr(getattr(model, "model", None), "latent_format", None)
     return latent if isinstance(latent, StackedLatent) else None
 
 
 def stacked(model: Any, vae: Any) -> StackCodec:
-    """The codec of a Text2Layer VAE, beside its MODEL. ValueError for another MODEL, and for a VAE of another model."""
+    """The codec of a Text2Layer MODEL's VAE. ValueError if the MODEL is not Text2Layer or the VAE is not that model's."""
     latent, codec = latent_of(model), codec_for(vae)
     if latent is None:
         raise ValueError("This MODEL is not a Text2Layer model. Load one with Load Layered Model. For a LayerDiff model, use "

@@ -1,4 +1,4 @@
-"""The layered latent format: a picture's channels and a mask's, scaled alike; its live preview shows every layer."""
+"""The layered latent formats: image and mask channels, with the same scaling, and a live preview that shows every layer."""
 
 import torch
 from comfy import latent_formats
@@ -8,7 +8,7 @@ COLUMNS = 8
 
 
 class LayeredLatent(latent_formats.LatentFormat):
-    """Wraps the latent format of the VAE: twice its channels, each half scaled as that one scales."""
+    """Wraps the VAE's latent format: twice as many channels, with the VAE's scaling applied to each half."""
 
     def __init__(self, single: latent_formats.LatentFormat):
         self.single = single
@@ -25,7 +25,7 @@ class LayeredLatent(latent_formats.LatentFormat):
 
 
 class MeasuredLatent(latent_formats.LatentFormat):
-    """The latent format of a starter's VAE: mean and deviation of each channel, measured and kept in the file."""
+    """The latent format of a starter's VAE: the mean and standard deviation of each channel, measured and stored in the file."""
 
     def __init__(self, facts: dict):
         self.latent_channels = facts["channels"]
@@ -42,8 +42,8 @@ class MeasuredLatent(latent_formats.LatentFormat):
 
 
 class StackedLatent(MeasuredLatent):
-    """The latent format of Text2Layer: one latent holds all layers of a scene. Linear maps from it to the foregrounds'
-    masks, measured like the ones to the preview's colours, are kept in the file: factors [C, N] and bias [N]."""
+    """The latent format of Text2Layer: one latent holds all layers of a scene. The file also stores a linear map to the
+    foregrounds' masks, fitted like the one to the preview's colours: factors [C, N] and bias [N]."""
 
     def __init__(self, facts: dict, foregrounds: int):
         super().__init__(facts)
@@ -53,7 +53,7 @@ class StackedLatent(MeasuredLatent):
 
 
 def preview_grid(x0: Tensor) -> Tensor:
-    """All layers beside each other, their masks below: [N, 2C, h, w] -> [1, C, rows, columns] for ComfyUI's preview."""
+    """All layers side by side with their masks below: [N, 2C, h, w] -> [1, C, rows, columns], for ComfyUI's preview."""
     picture, mask = x0.chunk(2, dim=1)
     rows = []
     for start in range(0, len(x0), COLUMNS):

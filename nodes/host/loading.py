@@ -1,4 +1,4 @@
-"""Makes ComfyUI's MODEL, CLIP and VAE out of the pack's complete files, of either family."""
+"""Builds ComfyUI's MODEL, CLIP and VAE from the pack's complete model files, of either family."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,10 +35,10 @@ STAND_IN: dict[str, Any] = {"embed_dim": 1, "ddconfig": {
 
 
 def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer | None]:
-    """Read a complete model of either family. Returns MODEL, CLIP, VAE and the enhancer, which Text2Layer has not.
+    """Loads a complete model of either family. Returns MODEL, CLIP, VAE and the enhancer, which is None for Text2Layer.
 
-    ComfyUI can make each of the three again from the file, for another GPU or without DynamicVRAM. ValueError where the
-    file is not sound.
+    ComfyUI can load each of the first three again from the file, for another GPU or without DynamicVRAM. ValueError if the
+    file is damaged.
     """
     header = checkpoint.read_header(path, kind="complete")
     parts = checkpoint.read_tensors(path, header)
@@ -59,7 +59,7 @@ def load_complete(path: Path) -> tuple[Any, Any, Any, PromptEnhancer | None]:
 
 
 def reload_model(path: Path, disable_dynamic: bool = False) -> Any:
-    """The MODEL of a complete file once more: what ComfyUI calls for a second GPU, Torch Compile and LoRA hooks."""
+    """Loads the MODEL of a complete file again. ComfyUI calls this for a second GPU, Torch Compile and LoRA hooks."""
     header, parts = reread(path, "unet", "text")
     patcher = build_model(path.name, header, parts, disable_dynamic)
     patcher.model.text_encoder = words.text_encoder(path.name, parts["text"])
@@ -67,7 +67,7 @@ def reload_model(path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def reload_clip(path: Path, disable_dynamic: bool = False) -> Any:
-    """The patcher of the CLIP of a complete file once more."""
+    """Loads the CLIP of a complete file again. Returns its patcher."""
     header, parts = reread(path, "text")
     patcher = build_clip(path.name, header, parts, disable_dynamic).patcher
     patcher.model.text_encoder = words.text_encoder(path.name, parts["text"])
@@ -75,19 +75,19 @@ def reload_clip(path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def reload_vae(path: Path, disable_dynamic: bool = False) -> Any:
-    """The patcher of the VAE of a complete file once more."""
+    """Loads the VAE of a complete file again. Returns its patcher."""
     return build_vae(path.name, *reread(path, "vae"), disable_dynamic).patcher
 
 
 def reread(path: Path, *parts: str) -> tuple[checkpoint.Header, dict[str, dict[str, Tensor]]]:
-    """Header and some parts of a file that was read before."""
+    """Reads the header and some parts of a file again."""
     header = checkpoint.read_header(path, kind="complete")
     return header, checkpoint.read_tensors(path, header, parts)
 
 
 @contextmanager
 def damage_explained(name: str) -> Iterator[None]:
-    """Turns what network classes raise for an architecture that makes no sense into a ValueError that says so."""
+    """Turns the errors that network classes raise for an invalid architecture into a ValueError that says so."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AssertionError, ArithmeticError, RuntimeError) as error:
@@ -116,14 +116,14 @@ def build_model(name: str, header: checkpoint.Header, parts: dict[str, dict[str,
 
 
 def loaded(model: comfy.model_base.BaseModel, weights: dict[str, Tensor], disable_dynamic: bool) -> Any:
-    """The patcher of a model that has been given its weights."""
+    """Loads a model's weights. Returns its patcher."""
     patcher = patcher_for(model, disable_dynamic)
     load_weights(patcher, weights)
     return patcher
 
 
 def foregrounds(name: str, architecture: dict) -> int:
-    """How many foregrounds a Text2Layer file draws. ValueError for what no LAYERS document holds."""
+    """The number of foregrounds of a Text2Layer file. ValueError if a LAYERS document cannot hold that many."""
     count = architecture["foregrounds"]
     if not 1 <= count < MAX_LAYERS:
         raise ValueError(f"{name} has {count} foregrounds; 1 to {MAX_LAYERS - 1} are possible. The file is damaged. Use another "
@@ -132,7 +132,7 @@ def foregrounds(name: str, architecture: dict) -> int:
 
 
 def unet_types(tensors: dict[str, Tensor]) -> tuple[torch.dtype, torch.dtype | None]:
-    """The type in which ComfyUI keeps a UNet of these weights, and the one that it computes in where that differs."""
+    """The dtype in which ComfyUI stores a UNet with these weights, and the one it computes in if that differs."""
     size = sum(tensor.numel() for tensor in tensors.values())
     dtype = comfy.model_management.unet_dtype(model_params=size, supported_dtypes=[torch.float16, torch.bfloat16, torch.float32])
     return dtype, comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device())
@@ -140,7 +140,7 @@ def unet_types(tensors: dict[str, Tensor]) -> tuple[torch.dtype, torch.dtype | N
 
 def build_clip(name: str, header: checkpoint.Header, parts: dict[str, dict[str, Tensor]],
                disable_dynamic: bool = False) -> Any:
-    """The CLIP of a complete file: ComfyUI's own class, small, its vocabulary spread over CLIP's."""
+    """The CLIP of a complete file: ComfyUI's class at a small size, with the file's words placed in CLIP's vocabulary."""
     architecture, tensors = header.architecture, dict(parts["text"])
     config, token_ids = dict(architecture["text"]), tensors.pop(TOKEN_IDS, None)
     if token_ids is None or token_ids.ndim != 1 or token_ids.is_floating_point() \
@@ -158,9 +158,9 @@ def build_clip(name: str, header: checkpoint.Header, parts: dict[str, dict[str, 
 
 def build_vae(name: str, header: checkpoint.Header, parts: dict[str, dict[str, Tensor]],
               disable_dynamic: bool = False) -> Any:
-    """The VAE of a complete file: ComfyUI's, around the starter's network over patches or around CaT2I-AE.
+    """The VAE of a complete file: ComfyUI's class around the starter's network over patches or around CaT2I-AE.
 
-    ComfyUI builds one of its own kinds only, so it gets a tiny one first.
+    ComfyUI can only build its own kinds of VAE, so it builds a tiny one, whose network is then replaced.
     """
     vae = comfy.sd.VAE(sd=AutoencoderKL(**STAND_IN).state_dict(), config={"params": STAND_IN})
     architecture, what = header.architecture, f"{name}, VAE"
@@ -168,7 +168,7 @@ def build_vae(name: str, header: checkpoint.Header, parts: dict[str, dict[str, T
         foregrounds(name, architecture)
         kind = text2layer.ComposedAutoencoder
         network = networks.build(what, lambda: networks.composition_autoencoder(architecture, kind), parts["vae"], vae.vae_dtype)
-        # what ComfyUI lets through of a picture that is to be encoded
+        # The number of channels that ComfyUI passes on when it encodes an image.
         vae.output_channels = 3 + 4 * network.foregrounds
     else:
         network = networks.build(what, lambda: networks.autoencoder(architecture), parts["vae"], vae.vae_dtype)
@@ -182,5 +182,5 @@ def build_vae(name: str, header: checkpoint.Header, parts: dict[str, dict[str, T
 
 
 def build_enhancer(name: str, sizes: dict, tensors: dict[str, Tensor]) -> PromptEnhancer:
-    """The enhancer of a file, in float32 on the CPU: it is small and runs once a prompt."""
+    """The enhancer of a file, in float32 on the CPU, because it is small and runs only once per prompt."""
     return networks.build(f"{name}, enhancer", lambda: PromptEnhancer(**sizes), tensors)

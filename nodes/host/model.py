@@ -1,4 +1,4 @@
-"""A layered model as an ordinary MODEL of ComfyUI: its class, and the one wrapper that layers need."""
+"""A layered model as an ordinary ComfyUI MODEL: its class, and the one sampling wrapper that layers need."""
 
 import logging
 from typing import Any
@@ -23,8 +23,8 @@ WRAPPER_KEY = "layerdiff"
 
 
 class LayeredModel(comfy.model_base.BaseModel):
-    """ComfyUI's model with the layer-collaborative UNet. `layers_trained`: 0 where nothing was trained. `text_encoder`: the
-    one of its file, None where it is for the base's."""
+    """ComfyUI's base model with the layer-collaborative UNet. `layers_trained`: 0 if untrained. `text_encoder`: the one in the
+    model's file, None if it uses the base checkpoint's."""
 
     text_encoder: TextEncoder | None = None
 
@@ -40,15 +40,15 @@ class LayeredModel(comfy.model_base.BaseModel):
 
 
 def sd15_config(unet_config: dict, latent: comfy.latent_formats.LatentFormat) -> comfy.supported_models.SD15:
-    """ComfyUI's configuration of an SD 1.5 model with a UNet of these arguments, over latents of this format."""
+    """ComfyUI's configuration of an SD 1.5 model with these UNet arguments and this latent format."""
     config = comfy.supported_models.SD15(unet_config)
-    # SD 1.5 would set its own number of attention heads.
+    # The SD15 class overwrites the number of attention heads with its own.
     config.unet_config = unet_config
     return over_latents(config, latent)
 
 
 def over_latents(config: comfy.supported_models.SD15, latent: comfy.latent_formats.LatentFormat) -> Any:
-    """A copy of a model's configuration, all else as it is, for latents of another format."""
+    """A copy of a model's configuration, changed only in its latent format."""
     changed = type(config)(config.unet_config)
     vars(changed).update(vars(config))
     channels = latent.latent_channels
@@ -58,24 +58,24 @@ def over_latents(config: comfy.supported_models.SD15, latent: comfy.latent_forma
 
 
 def patcher_for(model: comfy.model_base.BaseModel, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """The MODEL socket's object; disable_dynamic: without DynamicVRAM even where ComfyUI has it on."""
+    """The model patcher that a MODEL socket carries. disable_dynamic: do not use DynamicVRAM even if ComfyUI has enabled it."""
     kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     return kind(model, load_device=comfy.model_management.get_torch_device(),
                 offload_device=comfy.model_management.unet_offload_device())
 
 
 def ready_layers(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Put the wrapper on a MODEL that readies conditioning for layers."""
+    """Adds the sampling wrapper that prepares the conditioning for layers to a MODEL. Returns the same patcher."""
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, sample_layers)
     return patcher
 
 
 def load_weights(patcher: comfy.model_patcher.ModelPatcher, weights: dict[str, Tensor]) -> None:
-    """Give a MODEL's UNet all its weights.
+    """Loads all weights of a MODEL's UNet.
 
-    A dynamic patcher takes them as they are, without a copy, and casts them on the way to the GPU. For every other one
-    they are copied in the model's own type: ComfyUI's lazy layers would keep the type of the file. RuntimeError where a
-    key is missing or left over.
+    A dynamic patcher takes them without a copy and casts them on the way to the GPU. Any other patcher gets a copy in the
+    model's own dtype, because ComfyUI's lazy layers would keep the dtype of the file. RuntimeError if a key is missing or
+    unexpected.
     """
     network, dynamic = patcher.model.diffusion_model, patcher.is_dynamic()
     if not dynamic:
@@ -94,10 +94,10 @@ def layered(patcher: Any) -> LayeredModel:
 
 
 def layers_of(conds: dict[str, list[dict]], count: int) -> int:
-    """The number of layers that the conditioning of a sampling of `count` latents speaks of.
+    """The number of layers that the conditioning is for, when `count` latents are sampled.
 
-    Prompts that say nothing of layers are for one layer. ValueError where parts of the conditioning disagree, and where
-    plain prompts meet several latents: they would be drawn as unrelated pictures.
+    Conditioning without a number of layers is for one layer. ValueError if the conditionings disagree, or if plain
+    conditioning is used with several latents, which would become unrelated images.
     """
     counts = {cond[LAYERS_KEY] for group in conds.values() for cond in group if LAYERS_KEY in cond}
     if len(counts) > 1:
@@ -112,18 +112,18 @@ def layers_of(conds: dict[str, list[dict]], count: int) -> int:
 
 def sample_layers(executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor,
                   denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
-    """Runs around ComfyUI's sampling: readies conditioning for layers, and hands back what the noise mask keeps."""
+    """Wraps ComfyUI's sampling: prepares the conditioning for layers, and restores what the noise mask protects."""
     ready_conditioning(executor.class_obj, noise)
     drawn = executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None or sigmas[-1] > 0:
         return drawn
-    # The way through the latent format and back rounds; layers that stay are to come out exactly as they went in.
+    # Converting to the latent format and back rounds, but protected layers must come out exactly as they went in.
     return torch.where(denoise_mask.to(drawn.device) == 0, latent.to(drawn), drawn)
 
 
 def ready_conditioning(guider: Any, noise: Tensor) -> None:
-    """Checks that prompts and latent have the same layers, tells conditioning that came from other nodes (a plain
-    negative prompt) their number, and hands controls the picture channels alone."""
+    """Checks that prompts and latent have the same number of layers, adds that number to conditioning from other nodes (such
+    as a plain negative prompt), and wraps ControlNets so that they see only the image channels."""
     model = guider.model_patcher.model
     check_pictures(noise)
     layers = layers_of(guider.conds, noise.shape[0])
@@ -158,7 +158,7 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
 
 
 def check_pictures(noise: Tensor) -> None:
-    """ValueError for a LATENT of video or sound, and for one of nothing."""
+    """ValueError if the latent is for video or audio, or empty."""
     if noise.ndim != 4:
         raise ValueError(f"The latent has the shape {list(noise.shape)}, like one of video or audio, but a layered MODEL "
                          "generates images. Connect Empty Layered Latent or Encode Layers.")
@@ -167,7 +167,7 @@ def check_pictures(noise: Tensor) -> None:
 
 
 def check_areas(cond: dict[str, Any], noise: Tensor) -> None:
-    """ValueError for a prompt whose area lies outside the image, or whose mask has no pixels."""
+    """ValueError if the prompt's area lies outside the image or its mask has no pixels."""
     if "mask" in cond and 0 in cond["mask"].shape:
         raise ValueError("The mask of a prompt has no pixels. Check the node that created or cropped it.")
     area = cond.get("area")
@@ -179,9 +179,9 @@ def check_areas(cond: dict[str, Any], noise: Tensor) -> None:
 
 
 def check_windows(options: dict[str, Any], count: int, layers: int) -> None:
-    """ValueError for context windows that would cut a batch of `count` latents apart: a scene's layers belong together."""
+    """ValueError if context windows would split a batch of `count` latents: a scene's layers must be sampled together."""
     handler = options.get("context_handler")
-    # Handlers of other packs are no less welcome to leave scenes whole; the UNet notices where they do not.
+    # Other packs' handlers may keep scenes whole. If they do not, the UNet raises an error.
     if isinstance(handler, comfy.context_windows.IndexListContextHandler) and handler.dim == 0 and handler.context_length < count:
         raise ValueError(f"Context windows of {handler.context_length} would split this batch of {count}, but the {layers} "
                          "layers of a scene must be sampled together. Remove the context windows from the MODEL, or sample "

@@ -1,4 +1,4 @@
-"""The networks of a file's architecture, of ComfyUI's classes: the one place that builds them, for loading and training."""
+"""Builds the networks that a file's architecture describes from ComfyUI's classes, for loading as well as for training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,10 +18,10 @@ from .unet import LayerCollaborativeUNet
 
 
 class PLAIN(comfy.ops.disable_weight_init):
-    """ComfyUI's layers without casting, whose weights are there as soon as the layer is.
+    """ComfyUI's layers without casting, whose weights exist as soon as the layer is built.
 
-    With DynamicVRAM ComfyUI's own Linear and Embedding have no weights until a file is loaded, so they have no shapes to
-    check and nothing to train; it builds a subclass that brings its own `_load_from_state_dict` at once.
+    With DynamicVRAM, ComfyUI's Linear and Embedding have no weights until a file is loaded, so there would be no shapes to
+    check and nothing to train. ComfyUI builds a subclass with its own `_load_from_state_dict` at once.
     """
 
     class Linear(comfy.ops.disable_weight_init.Linear):
@@ -34,14 +34,15 @@ class PLAIN(comfy.ops.disable_weight_init):
 
 
 SPARE = 100
-"""Weights by which a network may exceed twice those of its file before it is given up: some parts are built and exchanged."""
+"""How many weights a network may have beyond twice those in its file before building it is aborted. Twice, because some parts
+are built and then replaced."""
 
 
 def reference(make: Callable[[], nn.Module], held: int) -> nn.Module:
-    """A network without weights, on the meta device: it takes no memory, however large a file says that it is.
+    """A network on the meta device, where it takes no memory, no matter how large a file claims it is.
 
-    make: builds it. held: how many weights the file holds. ValueError for an architecture that asks for far more, as soon as
-    it does, before a million blocks are built.
+    make: builds it. held: the number of weights in the file. ValueError if the architecture needs far more, raised as soon as
+    this is known rather than after a million blocks have been built.
     """
     count = 0
 
@@ -61,14 +62,14 @@ def reference(make: Callable[[], nn.Module], held: int) -> nn.Module:
 
 
 def shapes(network: nn.Module) -> dict[str, torch.Size]:
-    """Keys and shapes of the weights that a file holds of a network: all but the counters of batch norms."""
+    """Keys and shapes of the weights of a network that a file stores: all except the counters of batch norms."""
     return {key: value.shape for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
 
 
 def check_weights(what: str, make: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> nn.Module:
-    """Compare a file's weights with a network before it takes any memory. Returns its reference, on the meta device.
+    """Compare a file's weights with a network before any memory is allocated. Returns the network on the meta device.
 
-    what: of which file and part the weights are. ValueError names what is missing, left over or of another shape.
+    what: the file and part, for the message. ValueError lists weights that are missing, unexpected or of another shape.
     """
     network = reference(make, len(weights))
     check_tensors(what, weights, shapes(network))
@@ -76,10 +77,11 @@ def check_weights(what: str, make: Callable[[], nn.Module], weights: Mapping[str
 
 
 def build(what: str, make: Callable[[], nn.Module], weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Any:
-    """A network with a file's weights, checked, on the CPU in one type, ready to predict. ValueError as `check_weights`."""
+    """A network with a file's weights, checked, on the CPU in the given dtype, in evaluation mode. ValueError as in
+    `check_weights`."""
     network = check_weights(what, make, weights)
     counters = {key: torch.zeros((), dtype=torch.long) for key in network.state_dict() if key.endswith(COUNTER)}
-    # A copy, so that the file is let go of.
+    # Copied, so that the file is not kept open.
     network.load_state_dict({key: value.to(dtype, copy=True) for key, value in weights.items()} | counters, assign=True)
     return network.train(False).requires_grad_(False)
 
@@ -91,18 +93,18 @@ def unet(architecture: dict, dtype: torch.dtype = torch.float32, device: Any = N
 
 
 def unet_config(architecture: dict) -> dict:
-    """Arguments of the UNet: those of the file, twice the latent channels in and out, and whether it has position features."""
+    """The UNet's arguments: those in the file, with twice the latent channels and whether it has position features."""
     channels = 2 * architecture["latent"]["channels"]
     return {**architecture["unet"], "in_channels": channels, "out_channels": channels,
             "position": architecture.get("position", False)}
 
 
 class PatchAutoencoder(AutoencoderKL):
-    """ComfyUI's VAE over patches of pixels, which makes the starter's fast on a CPU: the full resolution is where a
-    small autoencoder spends its time.
+    """ComfyUI's VAE network over patches of pixels. Patches make the starter's VAE fast on a CPU, because a small autoencoder
+    spends most of its time at full resolution.
 
-    `decoder`, where there is one: the decoder's own "patch" and "ddconfig", for one that is stronger than the encoder, and
-    "features" and "width" of the `PixelHead` after it. Without it the decoder mirrors the encoder.
+    decoder: for a decoder stronger than the encoder, its own "patch" and "ddconfig", and the "features" and "width" of the
+    `PixelHead` after it. Without it the decoder mirrors the encoder.
     """
 
     def __init__(self, patch: int, channels: int, ddconfig: dict, decoder: dict | None = None):
@@ -119,7 +121,7 @@ class PatchAutoencoder(AutoencoderKL):
 
     @property
     def ratio(self) -> int:
-        """How many pixels wide a latent's pixel is."""
+        """Image pixels per latent pixel, along each side."""
         return self.patch * 2 ** (self.encoder.num_resolutions - 1)
 
     def moments(self, x: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ class PatchAutoencoder(AutoencoderKL):
         return self.quant_conv(self.encoder(pixel_unshuffle(x, self.patch)))
 
     def encode(self, x: Tensor) -> Tensor:
-        if min(x.shape[-2:]) < self.ratio:  # ComfyUI cut off what is no whole step
+        if min(x.shape[-2:]) < self.ratio:  # ComfyUI has already cropped the image to a multiple of the ratio
             raise ValueError(f"The image is smaller than {self.ratio} x {self.ratio} pixels, the minimum for this VAE. Scale it "
                              "up.")
         return self.moments(x).chunk(2, dim=1)[0]
@@ -148,13 +150,13 @@ def autoencoder(architecture: dict) -> PatchAutoencoder:
 
 
 def composition_autoencoder(architecture: dict, kind: type = CompositionAutoencoder) -> Any:
-    """CaT2I-AE of a Text2Layer architecture, of ComfyUI's encoder and decoder; its weights are not initialised."""
+    """The CaT2I-AE of a Text2Layer architecture, with ComfyUI's encoder and decoder; its weights are not initialised."""
     config = {**architecture["vae"]["ddconfig"], "z_channels": architecture["latent"]["channels"]}
     return kind(Encoder, Decoder, config, architecture["foregrounds"], architecture["vae"]["patch"], PLAIN)
 
 
 class TrainableCLIPLayer(CLIPLayer):
-    """ComfyUI's layer adds in place, which a backward pass through its norms cannot bear."""
+    """ComfyUI's layer without its in-place additions, which make a backward pass through its norms fail."""
 
     def forward(self, x: Tensor, mask: Any = None, optimized_attention: Any = None) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
@@ -162,7 +164,7 @@ class TrainableCLIPLayer(CLIPLayer):
 
 
 def text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
-    """ComfyUI's CLIP text model with embeddings for the starter's own rows only; its weights are not initialised."""
+    """ComfyUI's CLIP text model with embeddings only for the starter's own words; its weights are not initialised."""
     config = architecture["text"]
     model = CLIPTextModel(config, torch.float32, None, PLAIN)
     del model.text_projection
@@ -171,7 +173,7 @@ def text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
 
 
 def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
-    """The same, freshly initialised, with layers that can be trained."""
+    """The same model with initialised weights and layers that can be trained."""
     config, model = architecture["text"], text_model(architecture, vocabulary)
     text = model.text_model
     text.encoder.layers = nn.ModuleList(
@@ -186,7 +188,7 @@ def trainable_text_model(architecture: dict, vocabulary: int) -> CLIPTextModel:
 
 
 def initialise(model: nn.Module) -> None:
-    """Fresh weights for a network of ComfyUI's classes, which come uninitialised: torch's own defaults."""
+    """Initialises a network of ComfyUI's classes, which come uninitialised, with PyTorch's default weights."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             _reset(module)
@@ -203,7 +205,7 @@ def _reset(module: Any) -> None:
 
 
 def initialise_added_convolutions(model: LayerCollaborativeUNet) -> None:
-    """Start the mask's and the position's convolutions like the picture's, for a UNet that is trained from scratch."""
+    """Initialises the mask's and the position's convolutions like the image's, for a UNet that is trained from scratch."""
     _reset(model.mask_in)
     if model.position is not None:
         _reset(model.position)

@@ -1,4 +1,4 @@
-"""What the page's layer panel gets from a node: the layers before the edits, with their pixels as files to fetch."""
+"""Sends layers to the page's layer panel: the layers before the edits, with their pixels as files to fetch."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ SUBFOLDER = "layerdiff_panel"
 
 
 def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str, Any]:
-    """The part of a node's ui that its layer panel draws: {"layer_panel": [one payload]}.
+    """The part of a node's ui that its layer panel shows: {"layer_panel": [one payload]}.
 
-    document: before the edits. stale: as apply_edits gave it. linear: whether the composite mixes light.
+    document: before the edits. stale: as returned by apply_edits. linear: whether layers are blended in linear light.
     """
     layers = []
     for layer in document.layers:
-        # Two files, both opaque: the page's canvas would lose the colours where a picture is transparent.
+        # Two opaque files, because a canvas in the page loses the colours of transparent pixels.
         colours, coverage = layer_bytes(layer)
         files = {"colour": _file(colours), "coverage": _file(coverage)}
         layers.append({name: getattr(layer, name) for name in FIELDS} | files)
@@ -30,6 +30,6 @@ def panel_ui(document: Document, stale: bool, linear: bool = False) -> dict[str,
 
 
 def _file(pixels: np.ndarray) -> ui.SavedResult:
-    """An image in ComfyUI's temporary folder, named after its content: the same one is there only once."""
+    """Writes an image to ComfyUI's temporary folder, named after its content, so that equal images are stored only once."""
     return temporary(SUBFOLDER, f"{digest(pixels.tobytes(), pixels.shape)}.png",
                      lambda path: Image.fromarray(pixels).save(path, "PNG", compress_level=1))

@@ -1,4 +1,4 @@
-"""Where ComfyUI wants files saved, and what it writes into them."""
+"""Where ComfyUI saves files, and the metadata it writes into them."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ SHOWN = 100
 
 
 def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, str, str]:
-    """Where files of this width and height are saved by ComfyUI's rules.
+    """Where ComfyUI saves files with this prefix and a canvas of this width and height.
 
-    Returns the folder, the start of their names with a counter that is not taken yet, and the subfolder as the page asks
-    for it. ComfyUI raises for a prefix that leads out; ValueError for one that cannot be made into names.
+    Returns the folder, the start of the file names with an unused counter, and the subfolder as the page requests it. ComfyUI
+    raises an error if the prefix leads outside the output folder; ValueError if it cannot be used in file names.
     """
-    # ComfyUI's name for the number within a batch; the layers of a document are not one, they number themselves.
+    # ComfyUI's placeholder for the number within a batch. The layers of a document are not a batch; each has its own number.
     prefix = filename_prefix.replace("%batch_num%", "0")
     if os.path.basename(os.path.normpath(prefix)) == "." or prefix.endswith(("/", os.sep)):
-        # ComfyUI would count no further than 1 here, and write each file over the one before.
+        # ComfyUI's counter would stay at 1 here, so each file would overwrite the one before.
         raise ValueError(f"The filename_prefix {filename_prefix[:SHOWN]!r} does not contain a file name. Add the start of a "
                          "name, such as LayerDiff, after the subfolders.")
     if "\0" in prefix:
@@ -42,7 +42,7 @@ def output_place(filename_prefix: str, canvas: tuple[int, int]) -> tuple[Path, s
 
 
 def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
-    """Prompt and workflow of the running graph under the keys, and on the conditions, of ComfyUI's Save Image."""
+    """The prompt and workflow of the running graph, with the same keys and settings as in ComfyUI's Save Image."""
     if args.disable_metadata:
         return {}
     text = {} if node.hidden.prompt is None else {"prompt": json.dumps(node.hidden.prompt)}
@@ -50,8 +50,8 @@ def workflow_text(node: type[io.ComfyNode]) -> dict[str, str]:
 
 
 def temporary(subfolder: str, name: str, write: Callable[[Path], object]) -> ui.SavedResult:
-    """A file for the page in ComfyUI's temporary folder. Written only if it is not there, so subfolder or name must depend on
-    its content (`digest`)."""
+    """Writes a file for the page to ComfyUI's temporary folder, unless it is there already: subfolder or name must depend on
+    its content (see `digest`)."""
     path = Path(folder_paths.get_temp_directory()) / subfolder / name
     if not path.exists():
         with whole(path) as part:
@@ -60,5 +60,5 @@ def temporary(subfolder: str, name: str, write: Callable[[Path], object]) -> ui.
 
 
 def digest(content: bytes, *more: object) -> str:
-    """32 hex digits that change with the content and with what else is given, such as the shape of an image."""
+    """Returns 32 hex digits that depend on the content and on anything else given, such as the shape of an image."""
     return hashlib.sha256(repr(more).encode() + content).hexdigest()[:32]

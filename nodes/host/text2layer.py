@@ -1,4 +1,4 @@
-"""Text2Layer in ComfyUI: CaT2I-AE as a VAE's network, and the wrapper round its MODEL's sampling."""
+"""Text2Layer in ComfyUI: CaT2I-AE as the network of a VAE, and the wrapper around its MODEL's sampling."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from .model import LAYERS_KEY, check_areas, check_pictures
 from .words import ENCODER_KEY, check_words
 
 STACKED_KEY = "stacked_layers"
-"""In a LATENT of this family: how many layers each of its latents holds."""
+"""Key in a LATENT of this family: the number of layers in each latent."""
 
 WRAPPER_KEY = "text2layer"
 
 
 class ComposedAutoencoder(CompositionAutoencoder):
-    """CaT2I-AE as ComfyUI's VAE: `decode` gives the composed image of the I head, so that every node of ComfyUI's that
-    decodes works; with all_layers what all heads give."""
+    """CaT2I-AE as the network of a ComfyUI VAE. `decode` returns the composed image of the I head, so that ComfyUI's own nodes
+    can decode; with all_layers it returns the outputs of all heads."""
 
     def encode(self, x: Tensor) -> Tensor:
         channels = 3 + 4 * self.foregrounds
@@ -37,13 +37,13 @@ class ComposedAutoencoder(CompositionAutoencoder):
 
 
 def ready_scenes(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Put the wrapper on a MODEL that checks what comes to be sampled."""
+    """Adds the sampling wrapper that checks conditioning and latent to a MODEL. Returns the same patcher."""
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, check_sampling)
     return patcher
 
 
 def check_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Runs around ComfyUI's sampling: refuses what belongs to LayerDiff or to one picture, in plain words."""
+    """Wraps ComfyUI's sampling: ValueError for latents and conditioning that are for LayerDiff or for plain images."""
     model = executor.class_obj.model_patcher.model
     channels, width = model.latent_format.latent_channels, model.model_config.unet_config["context_dim"]
     check_pictures(noise)

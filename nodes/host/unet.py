@@ -1,4 +1,4 @@
-"""The layer-collaborative UNet, grown out of ComfyUI's SD 1.5 UNet."""
+"""The layer-collaborative UNet, an extension of ComfyUI's SD 1.5 UNet."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from ...layerdiff_core.position import POSITION_DIM, position_features
 
 
 def added_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
-    """The type of what LayerDiff adds to a UNet of a type: the same, but 16 bits beside a base of 8, since it is small."""
+    """The dtype of the weights that LayerDiff adds: that of the base UNet, but 16 bits if that has 8, since they are small."""
     return torch.float16 if dtype is not None and dtype.itemsize == 1 else dtype
 
 
 class LayerCollaborativeBlock(BasicTransformerBlock):
-    """Self-attention in the layer, text-guided intra-layer attention, feed-forward: ComfyUI's; then inter-layer attention.
+    """ComfyUI's block (self-attention, text-guided intra-layer attention, feed-forward), then inter-layer attention.
 
-    LayerDiff, section 3. Inter-layer attention comes last, so that ComfyUI's own block runs untouched.
+    LayerDiff, section 3. Inter-layer attention comes last, so that ComfyUI's block runs unchanged.
     """
 
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int, dtype: Any = None, device: Any = None,
@@ -33,7 +33,7 @@ class LayerCollaborativeBlock(BasicTransformerBlock):
 
 
 class LayeredHead(nn.Sequential):
-    """ComfyUI's output head (norm, SiLU, convolution) with a second convolution for the mask channels beside it."""
+    """ComfyUI's output head (norm, SiLU, convolution) with a second, parallel convolution for the mask channels."""
 
     def __init__(self, head: nn.Sequential, mask: nn.Module):
         super().__init__(*head)
@@ -46,12 +46,11 @@ class LayeredHead(nn.Sequential):
 
 
 class LayerCollaborativeUNet(UNetModel):
-    """ComfyUI's UNet over layers: a picture latent and a mask latent each, [scenes * layers, 2C, h, w].
+    """ComfyUI's UNet over layers, each with an image latent and a mask latent: [scenes * layers, 2C, h, w].
 
-    ComfyUI's own weights keep their names and shapes, so that checkpoints and LoRA files fit; what LayerDiff adds
-    stands beside them: `mask_in`, `out.mask` (the papers' widened first and last convolution, written as a second
-    convolution each), `inter_layer` in every transformer block, and `position`, features of x and y that join the first hidden
-    layer (ours; files that were written before it was there have none).
+    ComfyUI's own weights keep their names and shapes, so that checkpoints and LoRA files fit. LayerDiff adds `mask_in` and
+    `out.mask` (the papers' widened first and last convolution, each written as a second convolution), `inter_layer` in every
+    transformer block, and `position`, which adds features of x and y to the first hidden layer (ours; older files lack it).
     """
 
     def __init__(self, in_channels: int, out_channels: int, context_dim: int, dtype: Any = None, device: Any = None,
@@ -71,7 +70,7 @@ class LayerCollaborativeUNet(UNetModel):
             )
 
     def reset_added_parameters(self) -> None:
-        """Fresh LayerDiff weights that leave the base UNet's prediction of the picture channels as it is."""
+        """Initialises LayerDiff's weights so that the base UNet's prediction of the image channels does not change."""
         for name in ("weight", "bias"):
             nn.init.zeros_(getattr(self.mask_in, name))
             nn.init.zeros_(getattr(self.out.mask, name))
@@ -84,9 +83,9 @@ class LayerCollaborativeUNet(UNetModel):
     def _forward(self, x: Tensor, timesteps: Any = None, context: Any = None, y: Any = None, control: Any = None,
                  transformer_options: dict = {},  # noqa: B006
                  layers: int = 1, **kwargs: Any) -> Tensor:
-        """What ComfyUI's `forward` runs inside the wrappers round the diffusion model, which so see all channels.
+        """Called by ComfyUI's `forward` inside the wrappers around the diffusion model, so that these see all channels.
 
-        ValueError where the latents are not whole scenes.
+        ValueError if the latents are not whole scenes.
         """
         if len(x) % layers:
             raise ValueError(f"{len(x)} latents reached the UNet at once, which is not a whole number of scenes of {layers} "
@@ -108,5 +107,5 @@ class LayerCollaborativeUNet(UNetModel):
 
 
 def is_added(key: str) -> bool:
-    """Whether a key of the UNet's state dict is LayerDiff's own rather than the base UNet's."""
+    """Whether a key of the UNet's state dict belongs to LayerDiff's weights rather than to the base UNet's."""
     return key.startswith(("mask_in.", "out.mask.", "position.")) or ".inter_layer." in key

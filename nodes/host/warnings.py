@@ -1,4 +1,4 @@
-"""What a node has to say beside its result: shown on the node in the page, and in ComfyUI's log."""
+"""Warnings of a node, shown on the node in the page and in ComfyUI's log."""
 
 import logging
 from typing import Any

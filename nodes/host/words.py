@@ -1,4 +1,4 @@
-"""Which text encoder encoded a prompt, and for which one a model was trained: what belongs together knows it and says so."""
+"""Marks prompts with the text encoder that encoded them, and checks that a model was trained with that text encoder."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 ENCODER_KEY = "layered_text_encoder"
-"""In a CONDITIONING: the TextEncoder that encoded it, where that is one of the pack's own."""
+"""Key in a CONDITIONING: the TextEncoder that encoded it, if it is one of the pack's own."""
 
 
 WORD_END = "</w>"
 
 
 class TextEncoder(NamedTuple):
-    """A text encoder of one of the pack's files: what its weights are, and the file's name."""
+    """A text encoder from one of the pack's files: a hash of its weights, and the file's name."""
 
     weights: str
     file: str
 
 
 def text_encoder(file: str, tensors: Mapping[str, Tensor]) -> TextEncoder:
-    """The mark of the text encoder with these weights."""
+    """The mark for the text encoder with these weights."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
@@ -32,7 +32,7 @@ def text_encoder(file: str, tensors: Mapping[str, Tensor]) -> TextEncoder:
 
 
 class MarkedTextModel(comfy.sd1_clip.SD1ClipModel):
-    """ComfyUI's text model, which puts its mark on what it encodes."""
+    """ComfyUI's text model, extended to mark the conditioning it encodes."""
 
     text_encoder: TextEncoder | None = None
     known_tokens: frozenset[int] | None = None
@@ -43,14 +43,14 @@ class MarkedTextModel(comfy.sd1_clip.SD1ClipModel):
 
 
 def check_words(encoded_by: TextEncoder | None, wanted: TextEncoder | None, who: str) -> None:
-    """ValueError where a prompt was encoded by another text encoder than the one that `who` learnt with; None: not known."""
+    """ValueError if a prompt was encoded by a text encoder other than the one `who` was trained with. None means unknown."""
     if encoded_by and wanted and encoded_by.weights != wanted.weights:
         raise ValueError(f"The prompts were encoded with the CLIP of {encoded_by.file}, but {who} is from {wanted.file}, which "
                          "was trained with another CLIP. Connect the CLIP of the same model.")
 
 
 def unknown_words(clip: Any, prompt: str) -> list[str]:
-    """The words of a prompt that a small text encoder has no vectors for, in their order; none for one that knows all."""
+    """The words of a prompt that a small text encoder does not know, in order; none for a CLIP with a full vocabulary."""
     known = getattr(clip.cond_stage_model, "known_tokens", None)
     if known is None:
         return []
@@ -58,7 +58,7 @@ def unknown_words(clip: Any, prompt: str) -> list[str]:
     for part in clip.tokenize(prompt)["l"]:
         for (token, *_), text in clip.tokenizer.untokenize(part):
             if not isinstance(token, int):
-                continue  # an embedding, which the user made
+                continue  # a textual inversion embedding
             word, unknown = word + text.removesuffix(WORD_END), unknown or token not in known
             if text.endswith(WORD_END):
                 found += [word] if unknown else []

@@ -1,15 +1,15 @@
-// Blend modes, as blend.py has them. Colours are 0..1 and not premultiplied; results are not clamped.
+// The blend modes of blend.py. Colours are 0..1 and not premultiplied; results are not clamped.
 
 const SMALL = 1e-6;
 
 const screen = (b, s) => b + s - b * s;
 const hardLight = (b, s) => (s <= 0.5 ? 2 * b * s : screen(b, 2 * s - 1));
 const colorDodge = (b, s) => Math.min(b / Math.max(1 - s, SMALL), 1);
-// White that has been light and back is not 1 to the last bit, and black would burn it.
+// White that was converted to linear light and back is not exactly 1, and a black source would burn it.
 const colorBurn = (b, s) => (b >= 1 - SMALL ? 1 : 1 - Math.min((1 - b) / Math.max(s, SMALL), 1));
 const lightened = (b) => (b <= 0.25 ? ((16 * b - 12) * b + 4) * b : Math.sqrt(b));
 
-/** Modes that look at one channel at a time: (backdrop, source) -> colour. */
+/** Modes that work on one channel at a time: (backdrop, source) -> value. */
 export const SEPARABLE = {
   normal: (b, s) => s,
   multiply: (b, s) => b * s,
@@ -56,7 +56,7 @@ function withLuminosity(c, wanted) {
   return c.map((value) => wanted + (value + shift - wanted) * factor);
 }
 
-/** Modes that look at the whole colour: (backdrop, source) -> colour, each [r, g, b]. */
+/** Modes that work on the whole colour: (backdrop, source) -> colour, each [r, g, b]. */
 export const WHOLE = {
   hue: (b, s) => withLuminosity(withSaturation(s, saturation(b)), luminosity(b)),
   saturation: (b, s) => withLuminosity(withSaturation(b, saturation(s)), luminosity(b)),
@@ -64,7 +64,7 @@ export const WHOLE = {
   luminosity: (b, s) => withLuminosity(b, luminosity(s)),
 };
 
-/** All modes by name: W3C's first, as the server lists them. */
+/** The names of all modes, the W3C's first, in the same order as on the server. */
 export const MODES = [
   ...Object.keys(SEPARABLE).slice(0, 12), ...Object.keys(WHOLE), ...Object.keys(SEPARABLE).slice(12),
 ];

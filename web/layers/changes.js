@@ -1,14 +1,14 @@
-// Edits with one change more. Nothing here is changed in place: the history keeps what was.
+// Functions that return edits with one more change. Nothing is changed in place, because the history keeps the old edits.
 
 import { applyEdits, original } from "./edits.js";
 
-/** Copies are numbered from here on; a document has fewer layers than that. */
+/** The number of the first copy. A document has fewer layers than that. */
 const FIRST_COPY = 50;
-/** As far as the server lets a layer move. */
+/** How far the server lets a layer be moved, in pixels. */
 const FARTHEST = 100 * 16384;
 const ABSENT_AS_CAME = ["name", "visible", "opacity", "blend_mode"];
 
-/** Edits in which fields of a layer are set. */
+/** Edits with fields of a layer changed. */
 export function withFields(edits, document, index, fields) {
   const change = { ...edits.layers[index], ...fields };
   for (const key of ["right", "down"]) if (key in change) change[key] = Math.min(Math.max(change[key], -FARTHEST), FARTHEST);
@@ -17,7 +17,7 @@ export function withFields(edits, document, index, fields) {
   return { ...edits, layers: { ...edits.layers, [index]: change } };
 }
 
-/** Edits with a copy of a layer right above it, and the copy's number: [edits, number]. */
+/** Edits with a copy of a layer directly above it, and the copy's number: [edits, number]. */
 export function withCopy(edits, document, index) {
   let number = FIRST_COPY;
   while (number in edits.copies) number++;
@@ -38,7 +38,7 @@ function copyName(name, taken) {
   return free;
 }
 
-/** Edits without a layer: of a copy nothing is left, one that came is said to be deleted. */
+/** Edits with a layer deleted: a copy is removed from them, a layer of the document is marked as deleted. */
 export function without(edits, index) {
   if (!(index in edits.copies)) return { ...edits, layers: { ...edits.layers, [index]: { deleted: true } } };
   const { [index]: copy, ...copies } = edits.copies;
@@ -46,13 +46,13 @@ export function without(edits, index) {
   return { ...edits, order: edits.order?.filter((other) => other !== index), copies, layers };
 }
 
-/** What of edits that were made for other layers can be done to these. */
+/** The part of edits made for other layers that can be applied to these. */
 export function fitted(edits, document) {
   const isThere = (index) => original(document, edits, index) !== undefined;
   const fit = (entries) => Object.fromEntries(Object.entries(entries).filter(([index]) => isThere(index)));
   const result = { ...edits, order: edits.order?.filter(isThere), copies: fit(edits.copies), layers: fit(edits.layers) };
   if (applyEdits(document, result).length) return result;
-  // All layers that are left would be deleted.
+  // These edits would delete every layer that is there.
   const kept = Object.entries(result.layers).map(([index, { deleted, ...change }]) => [index, change]);
   return { ...result, layers: Object.fromEntries(kept) };
 }

@@ -1,4 +1,4 @@
-// The layers stacked into one picture: the page's twin of composite.py.
+// Composites the layers into one image. The counterpart of composite.py in the page.
 
 import { MODES, SEPARABLE, WHOLE } from "./blend.js";
 import { visibleLayers } from "./edits.js";
@@ -6,14 +6,14 @@ import { place } from "./place.js";
 
 export { MODES };
 
-/** Modes whose formula, too, works on light when the composite does. */
+/** Modes that are also computed in linear light when the composite is. */
 const LINEAR_MODES = new Set(
   ["normal", "multiply", "darken", "lighten", "luminosity", "linear-dodge", "subtract", "divide"]);
 
-/** Pixels worked on at a time: what all steps touch stays in the processor's cache. */
+/** Pixels processed at a time, few enough to stay in the processor's cache through all steps. */
 const BAND = 1 << 15;
 
-// sRGB numbers to light and back (IEC 61966-2-1), as tables over 0..1; 65535 is 255 * 257, so that bytes are met exactly.
+// Tables over 0..1 from sRGB to linear light and back (IEC 61966-2-1). 65535 = 255 * 257, so every byte has an exact entry.
 const FINEST = 65535;
 const LIGHT = table((colour) => (colour <= 0.04045 ? colour / 12.92 : ((colour + 0.055) / 1.055) ** 2.4));
 const DISPLAY = table((light) => (light <= 0.0031308 ? light * 12.92 : 1.055 * light ** (1 / 2.4) - 0.055));
@@ -26,13 +26,13 @@ const toLight = (colour) => LIGHT[(colour * FINEST + 0.5) | 0];
 const toDisplay = (light) => DISPLAY[(light * FINEST + 0.5) | 0];
 const unit = (value) => (value < 0 ? 0 : value > 1 ? 1 : value);
 
-/** The last result with what it was made of: the next one is mostly the same. */
+/** The last result and the layers it was made of, since most of the next one will be the same. */
 let last = null;
 
 /**
- * Stack the visible layers, bottom first, as applyEdits gives them, with opacity and blend mode.
- * canvas: [width, height]. linear: mix light instead of the picture's numbers. Returns an ImageData, not premultiplied,
- * transparent black where nothing lies: a new one, to be read only, since the next call copies what has not changed from it.
+ * Composites the visible layers with their opacity and blend mode. layers: as returned by applyEdits, bottom layer first.
+ * canvas: [width, height]. linear: blend in linear light instead of sRGB. Returns a new ImageData, not premultiplied and
+ * transparent black where there is no layer. Do not write to it: the next call copies the unchanged pixels from it.
  */
 export function composite(layers, [width, height], linear) {
   const stack = [];
@@ -51,7 +51,7 @@ export function composite(layers, [width, height], linear) {
   return result;
 }
 
-/** The smallest box around all layers that are in one stack only, or in another place; null if the stacks are the same. */
+/** The smallest box around all layers that differ between two stacks, in themselves or in order; null if there are none. */
 function changedBox(before, after) {
   const same = (one, other) => one?.placed === other?.placed && one?.opacity === other?.opacity && one?.mode === other?.mode;
   let box = null;
@@ -67,7 +67,7 @@ function changedBox(before, after) {
   return box;
 }
 
-/** Work out the pixels of a box, some rows at a time. */
+/** Computes the pixels of a box, a few rows at a time. */
 function draw(stack, box, result, linear) {
   const width = box.right - box.left;
   const rows = Math.max(1, Math.floor(BAND / width));
@@ -82,7 +82,7 @@ function draw(stack, box, result, linear) {
   }
 }
 
-/** Lay one layer on a band of the premultiplied image; beneath is what shines through, 1 - alpha. */
+/** Composites one layer onto a band of the premultiplied image. beneath: the transparency so far, 1 - alpha. */
 function layNormal(image, beneath, band, { placed, opacity }, linear) {
   const { rgb, coverage } = placed;
   const factor = opacity / 255;

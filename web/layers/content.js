@@ -1,8 +1,8 @@
-// Which part of a layer's own pixels has something in it.
+// The part of a layer's own pixels that is not empty.
 
 const boxes = new WeakMap();
 
-/** The smallest box around all pixels of at least this coverage, 0..255; right and bottom exclusive, 0 where there is none. */
+/** The smallest box around all pixels with at least this coverage (0..255). right and bottom are exclusive, 0 if none has. */
 export function contentBox(pixels, least) {
   if (!boxes.has(pixels)) boxes.set(pixels, new Map());
   const known = boxes.get(pixels);

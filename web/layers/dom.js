@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// Drawn with round strokes on 16 x 16.
+// SVG paths on a grid of 16 x 16, drawn with round strokes.
 const ICONS = {
   layers: "M8 2l6 3.5L8 9 2 5.5zM2 9l6 3.5L14 9",
   chevron: "M6 4l4 4-4 4",
@@ -19,17 +19,17 @@ const ICONS = {
   free: "M3.5 7.5h9v6h-9zM5.5 7.5V5a2.5 2.5 0 0 1 4.8-1",
 };
 
-/** A new element. settings: attributes and listeners ("onclick"); children: elements or texts. */
+/** Creates an element. settings: attributes and listeners ("onclick"). children: elements or texts. */
 export function make(tag, settings = {}, ...children) {
   return fill(document.createElement(tag), settings, children);
 }
 
-/** Have the page use a style sheet. file: as the module names it that calls, module: that one's import.meta.url. */
+/** Adds a style sheet to the page. file: its path relative to the calling module. module: that module's import.meta.url. */
 export function addStyle(file, module) {
   document.head.append(make("link", { rel: "stylesheet", href: new URL(file, module).href }));
 }
 
-/** A new element of an SVG picture, likewise. */
+/** Creates an SVG element in the same way. */
 export function draw(tag, settings = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), settings, children);
 }
@@ -43,12 +43,12 @@ function fill(element, settings, children) {
   return element;
 }
 
-/** One of the icons, in the colour of the text around it. */
+/** One of the icons, in the colour of the surrounding text. */
 export function icon(name) {
   return draw("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, draw("path", { d: ICONS[name] }));
 }
 
-/** A button that is only an icon; the label is read out, and shows when the pointer rests on it. */
+/** A button with an icon only. The label is its tooltip, and what screen readers read out. */
 export function iconButton(name, label, onclick) {
   return make("button", { type: "button", class: "icon", title: label, "aria-label": label, onclick }, icon(name));
 }

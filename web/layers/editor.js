@@ -1,22 +1,22 @@
-// What the layer panel shows and changes: the layers that came from the server, the user's edits, which layer is selected.
+// The state of the layer panel: the layers from the server, the user's edits, and the selected layer.
 
 import { fitted, withCopy, withFields, without } from "./changes.js";
 import { applyEdits, parse, serialise } from "./edits.js";
 import { middle, toCanvas } from "./geometry.js";
 import { Kept } from "./kept.js";
 
-// What the server takes.
+// The limits that the server accepts.
 const SCALE = [0.01, 100];
 const MOST_LAYERS = 50;
 
 export class Editor {
   document = null;
-  /** The layers as the edits leave them; as they came while it is open whether the edits hold for them. */
+  /** The layers with the edits applied, or as they came while the user has not yet decided whether to keep the edits. */
   layers = [];
-  /** The same as the panel shows them: of a solo layer no other is visible. */
+  /** The layers as the panel shows them: if one is solo, all others are hidden. */
   shown = [];
   problem = null;
-  /** Whether the user is still at a change, as while a slider moves. */
+  /** Whether a change is still in progress, for example while a slider is being dragged. */
   busy = false;
   #kept = new Kept();
   #edits = parse("");
@@ -25,17 +25,17 @@ export class Editor {
   #write;
   #watchers = [];
 
-  /** write(text): puts what the user changed into the node's widget. */
+  /** write(text): stores the user's edits in the node's widget. */
   constructor(write) {
     this.#write = write;
   }
 
-  /** Call `watcher` after every change. */
+  /** Calls `watcher` after every change. */
   watch(watcher) {
     this.#watchers.push(watcher);
   }
 
-  /** Go on with what the node's panel kept before the page made it anew. */
+  /** Restores what the node's panel kept before the page recreated the node. */
   recall(kept) {
     this.#kept = kept;
   }
@@ -44,22 +44,22 @@ export class Editor {
     return this.#kept.history;
   }
 
-  /** The selected layer's number, null before there are layers. */
+  /** The number of the selected layer, null if there are no layers yet. */
   get selected() {
     return this.#kept.selected;
   }
 
-  /** The number of the layer that alone is shown, null where all are: a view, of which the server knows nothing. */
+  /** The number of the solo layer, null if there is none. Only a view: the server does not know about it. */
   get solo() {
     return this.#kept.solo;
   }
 
-  /** The widget's text, which may hold edits for layers that are not here yet. */
+  /** The widget's text. It may hold edits for layers that have not arrived yet. */
   get text() {
     return this.#text;
   }
 
-  /** The widget's text was set from elsewhere: the workflow was loaded, the page went a step back. */
+  /** Called when the widget's text is set from outside: a workflow was loaded, or the page undid a step. */
   set text(text) {
     this.history.follow(text);
     if (text === this.#text) return;
@@ -67,17 +67,17 @@ export class Editor {
     this.#renew();
   }
 
-  /** Whether the edits were made for other layers than those that are here. Those written by hand do not say. */
+  /** Whether the edits were made for layers other than these. Edits written by hand do not record their layers. */
   get stale() {
     return this.document !== null && (this.#edits.made_for ?? this.document.madeFor) !== this.document.madeFor;
   }
 
-  /** What is said of a layer: {} where it is as it came. */
+  /** The edits of one layer, {} if it is unchanged. */
   changes(index) {
     return this.#edits.layers[index] ?? {};
   }
 
-  /** The selected layer as the edits leave it. */
+  /** The selected layer with its edits applied. */
   get layer() {
     return this.#find(this.selected);
   }
@@ -95,7 +95,7 @@ export class Editor {
     return this.free && this.layers.length > 1;
   }
 
-  /** Show the layers that a run gave. */
+  /** Shows the layers of a run. */
   show(document) {
     this.document = document;
     this.#fixed = null;
@@ -108,15 +108,15 @@ export class Editor {
     this.#renew();
   }
 
-  /** Change fields of a layer. final false: the user is still at it. tag: see History.add. */
+  /** Changes fields of a layer. final: false while the change is in progress. tag: see History.add. */
   set(index, fields, { final = true, tag } = {}) {
     this.#fixed = null;
     this.#become(withFields(this.#edits, this.document, index, fields), final, tag);
   }
 
   /**
-   * Scale or turn a layer. about: {point: [u, v] of the layer, at: [x, y] of the canvas}, what stays in its place; else it is
-   * the middle of what the layer shows. The document does so about the middle of the layer's frame.
+   * Scales or rotates a layer. about: {point: [u, v] of the layer, at: [x, y] of the canvas}, the point that stays in place.
+   * Default: the centre of the layer's content, whereas the document transforms about the centre of the layer's frame.
    */
   transform(index, fields, { about, final = true, tag } = {}) {
     const layer = this.#find(index);
@@ -131,21 +131,21 @@ export class Editor {
     this.#become(withFields(this.#edits, this.document, index, { ...fields, ...moved }), final, tag);
   }
 
-  /** Put a layer at a place in the stack, 0 the bottom. */
+  /** Moves a layer to a position in the stack, where 0 is the bottom. */
   reorder(index, place) {
     const order = this.layers.map((layer) => layer.index).filter((other) => other !== index);
     order.splice(Math.min(Math.max(place, 0), order.length), 0, index);
     this.#become({ ...this.#edits, order });
   }
 
-  /** Lay a copy of the selected layer on it, and select the copy. */
+  /** Duplicates the selected layer, directly above it, and selects the copy. */
   duplicate() {
     const [edits, number] = withCopy(this.#edits, this.document, this.selected);
     [this.#kept.selected, this.#fixed] = [number, null];
     this.#become(edits);
   }
 
-  /** Delete the selected layer; the one beneath it is selected, or else the one above. */
+  /** Deletes the selected layer and selects the one below it, or the one above if it was the bottom layer. */
   remove() {
     const { selected, layers } = this;
     const place = layers.findIndex((layer) => layer.index === selected);
@@ -153,18 +153,18 @@ export class Editor {
     this.#become(without(this.#edits, selected));
   }
 
-  /** Show one layer alone, or all again where it was alone. */
+  /** Shows only one layer, or all layers again if it is solo already. */
   toggleSolo(index) {
     this.#kept.solo = this.solo === index ? null : index;
     this.#renew();
   }
 
-  /** The edits hold for these layers, too. */
+  /** Keeps the edits for these layers. */
   apply() {
     this.#become(fitted(this.#edits, this.document));
   }
 
-  /** Back to the layers as they came. */
+  /** Discards all edits. */
   reset() {
     this.#kept.solo = null;
     this.#take("");
@@ -173,7 +173,7 @@ export class Editor {
     this.#renew();
   }
 
-  /** Take the last change back (-1) or do it again (1). */
+  /** Undoes the last change (-1) or redoes it (1). */
   step(by) {
     this.#take(this.history.step(by));
     this.#write(this.#text);

@@ -1,19 +1,19 @@
-// What the layer panel changes, as the text in the node's widget, and done to the layers: the page's twin of edits.py.
+// The layer panel's edits: as text in the node's widget, and applied to the layers. The counterpart of edits.py in the page.
 
-/** What a layer's edits say when they change nothing; name, visible, opacity and blend_mode are then absent. */
+/** The values of a layer's edits that change nothing. Unchanged name, visible, opacity and blend_mode are absent. */
 const NEUTRAL = { right: 0, down: 0, scale: 1, rotation: 0, locked: false, deleted: false };
 
-/** The edits that a widget's text holds: always with `copies` and `layers`. Throws for an unsound text. */
+/** Parses a widget's text into edits, which always have `copies` and `layers`. Throws if the text is invalid. */
 export function parse(text) {
   if (!text.trim()) return { version: 1, copies: {}, layers: {} };
   const edits = JSON.parse(text);
   if (edits?.version !== 1) throw new Error("The edits must have version 1.");
-  // Older panels wrote down which layer was shown alone.
+  // Older panels stored the solo layer.
   const { solo, ...rest } = edits;
   return { ...rest, copies: edits.copies ?? {}, layers: edits.layers ?? {} };
 }
 
-/** The widget's text for the edits; "" when they change nothing. */
+/** The widget's text for edits, "" if they change nothing. */
 export function serialise(edits) {
   const layers = {};
   for (const [index, change] of Object.entries(edits.layers)) {
@@ -27,14 +27,14 @@ export function serialise(edits) {
   return text.order || text.copies || text.layers ? JSON.stringify(text) : "";
 }
 
-/** The layer as it came that a number stands for, its own or a copy's; undefined where there is none. */
+/** The document's layer with this number, or the one that the copy with this number was made from; undefined if none. */
 export function original(document, edits, index) {
   return document.layers[edits.copies[index] ?? index];
 }
 
 /**
- * The layers of a loaded document as the edits leave them, bottom first; the document stays as it is.
- * Each is a new object with the document's fields and pixels, `index`, its number in the edits, and `locked`.
+ * The layers of a loaded document with the edits applied, bottom layer first. The document is not modified.
+ * Each is a new object with the document's fields and pixels, `index` (its number in the edits) and `locked`.
  */
 export function applyEdits(document, edits) {
   const numbers = [...document.layers.keys(), ...Object.keys(edits.copies).map(Number)];
@@ -56,7 +56,7 @@ function change(layer, { right = 0, down = 0, scale = 1, rotation = 0, locked = 
   };
 }
 
-/** As Python rounds: the server must come to the same size. */
+/** Rounds like Python, so that the server arrives at the same size. */
 function roundHalfEven(number) {
   const down = Math.floor(number);
   const rest = number - down;
@@ -64,7 +64,7 @@ function roundHalfEven(number) {
   return down % 2 ? down + 1 : down;
 }
 
-/** The layers that show in the composite. */
+/** The layers that appear in the composite. */
 export function visibleLayers(layers) {
   return layers.filter((layer) => layer.visible && layer.opacity > 0);
 }

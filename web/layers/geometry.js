@@ -1,11 +1,11 @@
-// Where a layer, as applyEdits gives it, lies on the canvas. Points of the canvas are in its pixels, those of a layer run
-// from -0.5 to 0.5 along its sides, before it is flipped and turned.
+// The geometry of layers as returned by applyEdits. Canvas points are in canvas pixels. Layer points run from -0.5 to 0.5
+// along the layer's sides, before it is flipped and rotated.
 
 import { contentBox } from "./content.js";
 
 const SEEN = 24;
 
-/** The point of the canvas that shows the layer's point u, v: [x, y]. */
+/** The canvas point [x, y] of the layer point u, v. */
 export function toCanvas(layer, u, v) {
   const [cos, sin] = [Math.cos(layer.rotation), Math.sin(layer.rotation)];
   const across = u * layer.w * (layer.flip_h ? -1 : 1);
@@ -13,7 +13,7 @@ export function toCanvas(layer, u, v) {
   return [layer.x + layer.w / 2 + across * cos - down * sin, layer.y + layer.h / 2 + across * sin + down * cos];
 }
 
-/** The layer's point that shows at x, y of the canvas: [u, v]. */
+/** The layer point [u, v] at the canvas point x, y. */
 export function toLayer(layer, x, y) {
   const [cos, sin] = [Math.cos(layer.rotation), Math.sin(layer.rotation)];
   const [across, down] = [x - layer.x - layer.w / 2, y - layer.y - layer.h / 2];
@@ -23,7 +23,7 @@ export function toLayer(layer, x, y) {
   ];
 }
 
-/** Whether something of the layer can be seen at x, y of the canvas. */
+/** Whether the layer is visible at the canvas point x, y. */
 export function covers(layer, x, y) {
   const { width, height, coverage } = layer.pixels;
   const [u, v] = toLayer(layer, x, y);
@@ -31,39 +31,39 @@ export function covers(layer, x, y) {
   return coverage[Math.floor((v + 0.5) * height) * width + Math.floor((u + 0.5) * width)] >= SEEN;
 }
 
-/** The corners, as the layer's points, of the box around what it shows, clockwise from the upper left before it is turned. */
+/** The corners of the layer's content box as layer points, clockwise from the upper left before rotation. */
 export function corners(layer) {
   const { left, top, right, bottom } = seenBox(layer.pixels);
   return [[left, top], [right, top], [right, bottom], [left, bottom]];
 }
 
-/** How far left and up on the canvas that box goes, as the layer lies there. */
+/** The left and top edge of the content box on the canvas: [x, y]. */
 export function leftTop(layer) {
   const points = corners(layer).map(([u, v]) => toCanvas(layer, u, v));
   return [0, 1].map((axis) => Math.min(...points.map((point) => point[axis])));
 }
 
-/** Whether x, y of the canvas lies in that box. */
+/** Whether the canvas point x, y lies in the content box. */
 export function inBox(layer, x, y) {
   const { left, top, right, bottom } = seenBox(layer.pixels);
   const [u, v] = toLayer(layer, x, y);
   return u >= left && u < right && v >= top && v < bottom;
 }
 
-/** The layer for a canvas `factor` times as large, on whole pixels. */
+/** The layer for a canvas `factor` times as large, rounded to whole pixels. */
 export function resized(layer, factor) {
   const length = (side) => Math.max(1, Math.round(side * factor));
   const [x, y] = [Math.round(layer.x * factor), Math.round(layer.y * factor)];
   return { ...layer, x, y, w: length(layer.w), h: length(layer.h) };
 }
 
-/** The layer's point in the middle of that box: what the user takes for its centre. */
+/** The layer point in the middle of the content box, which the user sees as the layer's centre. */
 export function middle(layer) {
   const { left, top, right, bottom } = seenBox(layer.pixels);
   return [(left + right) / 2, (top + bottom) / 2];
 }
 
-/** The box around what can be seen of the layer's own pixels, all of them where that is nothing: from -0.5 to 0.5. */
+/** The box around the visible pixels of the layer, or around all of them if none is visible: -0.5 to 0.5. */
 function seenBox(pixels) {
   const { width, height } = pixels;
   const found = contentBox(pixels, SEEN);

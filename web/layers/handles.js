@@ -1,13 +1,13 @@
-// The selected layer's frame and its handles, in pixels of the screen: drawn where they can be seen and told apart.
+// The selected layer's frame and handles, in screen pixels. Handles stay within the view and apart from each other.
 
 import { draw } from "./dom.js";
 import { corners, toCanvas } from "./geometry.js";
 
-/** Corners of the handles' box lie at least this far from each other, and this much of it lies in the view. */
+/** The least distance between corners of the handles' box, and the least part of it that stays in the view. */
 const LEAST = 28;
 const ARM = 22;
 const RADIUS = 5;
-/** What lies nearer to a corner than this cannot be told apart from it. */
+/** Anything closer to a corner than this cannot be told apart from it. */
 const APART = 16;
 
 const TIPS = {
@@ -19,7 +19,7 @@ const TIPS = {
 export class Handles {
   element = draw("svg", { "aria-hidden": "true" });
 
-  /** layer: as it is shown, if any. scale: screen pixels in one of the canvas. view: what is seen, from the canvas' corner. */
+  /** layer: as shown, if any. scale: screen pixels per canvas pixel. view: the visible part, relative to the canvas's corner. */
   show(layer, scale, view) {
     if (!layer?.visible) return this.element.replaceChildren();
     const points = corners(layer).map(([u, v]) => toCanvas(layer, u, v).map((value) => value * scale));
@@ -44,13 +44,13 @@ function handle([cx, cy], kind, settings = {}) {
   return draw("circle", { cx, cy, r: RADIUS, "data-handle": kind, ...settings }, tip(kind));
 }
 
-/** Which way a corner moves: as on the diagonal from the upper left, or on the other. */
+/** The resize cursor of a corner, by the diagonal on which it moves. */
 const direction = ([x, y], [otherX, otherY]) => ((x - otherX) * (y - otherY) > 0 ? "falling" : "rising");
 
 /**
- * Where to draw the handles of a box, given by its corners on the screen, within a view {left, top, right, bottom}.
- * Returns {held: the four corners, small: whether the box is too small or too far away to be held itself, arm: the turn
- * handle's, [from, to]}.
+ * Where to draw the handles of a box, given by its screen corners, within a view {left, top, right, bottom}.
+ * Returns {held: the four corners, small: whether the box itself is too small or too far away to grab, arm: the line to the
+ * rotation handle, [from, to]}.
  */
 export function reachable(points, { left, top, right, bottom }) {
   const margin = RADIUS + 2;
@@ -64,7 +64,7 @@ export function reachable(points, { left, top, right, bottom }) {
   return { held, small, arm: arm(held, wide, view) };
 }
 
-/** The box with sides of some length, about the same middle. */
+/** The box resized to these side lengths, about its centre. */
 function atLeast([first, second, third, fourth]) {
   const middle = [(first[0] + third[0]) / 2, (first[1] + third[1]) / 2];
   const half = (from, to) => {
@@ -77,13 +77,13 @@ function atLeast([first, second, third, fourth]) {
     [0, 1].map((axis) => middle[axis] + u * across[axis] + v * along[axis]));
 }
 
-/** How far along an axis a box has to move for some of it to be seen. */
+/** How far along an axis a box has to move for part of it to be in view. */
 function nearer(points, axis, low, high) {
   const values = points.map((point) => point[axis]);
   return Math.max(0, low + LEAST - Math.max(...values)) + Math.min(0, high - LEAST - Math.min(...values));
 }
 
-/** From the middle of a side outwards, the upper one if there is room; where there is none at any, from the upper one inwards. */
+/** From the middle of a side outwards, the top side if there is room. If no side has room, from the top side inwards. */
 function arm(held, box, view) {
   const seen = ([x, y]) => x >= view.left && x <= view.right && y >= view.top && y <= view.bottom;
   const apart = (point) => held.every((corner) => distance(corner, point) >= APART);

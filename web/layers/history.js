@@ -1,4 +1,4 @@
-// The texts that the widget held, to go back and forth between.
+// The undo history: the texts that the widget has held.
 
 const TOGETHER_MS = 1000;
 const MOST = 200;
@@ -17,7 +17,7 @@ export class History {
     return this.#at < this.#texts.length - 1;
   }
 
-  /** Take up what the user did. Steps that follow each other at once under one tag (a key held down) count as one. */
+  /** Adds a change. Changes in quick succession with the same tag (a key held down) count as one step. */
   add(text, tag) {
     if (text === this.#texts[this.#at]) return;
     const now = performance.now();
@@ -27,14 +27,14 @@ export class History {
     [this.#tag, this.#time] = [tag, now];
   }
 
-  /** The text one step back (-1) or forth (1). */
+  /** The text one step back (-1) or forward (1). */
   step(by) {
     this.#at += by;
     this.#tag = undefined;
     return this.#texts[this.#at];
   }
 
-  /** Take up a text that came from elsewhere: one step back or forth where it is that, else a new beginning. */
+  /** Follows a text set from outside: moves one step back or forward if that is what it is, or starts a new history. */
   follow(text) {
     if (this.#texts[this.#at] === text) return;
     const near = [this.#at - 1, this.#at + 1].find((place) => this.#texts[place] === text);

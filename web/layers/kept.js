@@ -1,18 +1,18 @@
-// What a panel keeps beside the edits while the page makes its node anew, as at a change to another workflow and back.
+// What a panel keeps, apart from the edits, when the page recreates its node, as on switching workflows and back.
 
 import { History } from "./history.js";
 
 const MOST = 50;
 const all = new Map();
 
-/** A panel's history, the number of its selected layer, and that of the one that alone is shown; null where there is none. */
+/** A panel's history, and the numbers of its selected and its solo layer, null if there is none. */
 export class Kept {
   history = new History();
   selected = null;
   solo = null;
 }
 
-/** What the panel of a node kept. key: the same for the same node of the same workflow. */
+/** What a node's panel kept. key: identifies the node and its workflow. */
 export function recall(key) {
   const kept = all.get(key) ?? new Kept();
   all.delete(key);

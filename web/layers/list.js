@@ -1,4 +1,4 @@
-// The list of layers, the top one first: thumbnail, name, eye, solo, lock; reordered by drag or with the keyboard.
+// The list of layers, top layer first: thumbnail, name, eye, solo and lock. Reordered by dragging or with the keyboard.
 
 import { icon, iconButton, make } from "./dom.js";
 import { rename } from "./rename.js";
@@ -33,7 +33,7 @@ export class LayerList {
   #refresh() {
     const { layers, selected, solo, document: from } = this.#editor;
     const rows = layers.map((layer) => ({ layer, selected: layer.index === selected, solo: layer.index === solo }));
-    // While a layer is moved on the stage nothing changes here: rows that stay keep the focus and the pointer.
+    // Moving a layer on the stage changes nothing here. Rows that are not replaced keep the focus and the pointer.
     const now = JSON.stringify([from?.madeFor, ...rows.map(({ layer: { index, name, opacity, blend_mode, locked, visible }, ...row }) =>
       [index, name, opacity, blend_mode, locked, visible, row.selected, row.solo])]);
     if (now === this.#shown) return;
@@ -41,7 +41,7 @@ export class LayerList {
     const focus = document.activeElement?.dataset?.focus;
     const had = this.element.contains(document.activeElement);
     this.element.replaceChildren(...rows.map((row) => this.#row(row)).reverse());
-    // Of a deleted layer it goes to the one that is selected now: without a focus Delete would delete the node.
+    // The focus of a deleted layer goes to the one selected now. Without a focus, Delete would delete the node.
     const next = this.element.querySelector(`[data-focus="${focus}"]`) ?? this.element.querySelector(".selected .pick");
     if (had) next?.focus({ preventScroll: true });
     const reveal = `${selected} ${layers.findIndex((layer) => layer.index === selected)}`;
@@ -49,7 +49,7 @@ export class LayerList {
     this.#revealed = reveal;
   }
 
-  /** Scroll to the selected row. The list alone: scrollIntoView would move the page, too. */
+  /** Scrolls to the selected row. Not with scrollIntoView, which would also scroll the page. */
   #reveal() {
     const row = this.element.querySelector(".selected");
     if (!row) return;
@@ -72,7 +72,7 @@ export class LayerList {
       title: `${name}. ${KEYS}`,
     }, thumbnail(layer), make("span", { class: "name" }, name, make("small", {}, told(layer))));
     return make("li", { class: `row${selected ? " selected" : ""}${visible ? "" : " off"}`, "data-index": index },
-      // A button, else browsers take a finger on it for one on the eye beside it.
+      // A button, because browsers would otherwise treat a touch here as one on the eye next to it.
       make("button", { type: "button", class: "grip", tabindex: -1, "aria-hidden": "true" }, icon("grip")),
       toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
         () => editor.set(index, { visible: !visible })),
@@ -116,7 +116,7 @@ export class LayerList {
     if (this.#editor.canRemove) this.#editor.remove();
   }
 
-  // A finger drags by the grip, so that it can scroll the list elsewhere; a mouse drags by the whole row.
+  // Touch drags by the grip only, so that it can scroll the list elsewhere. A mouse drags by the whole row.
   #down(event) {
     const row = event.target.closest(".row");
     const hold = event.target.closest(event.pointerType === "mouse" ? ".grip, .pick" : ".grip");
@@ -155,7 +155,7 @@ function middle(row) {
   return (box.top + box.bottom) / 2;
 }
 
-/** What a layer is beside shown, in short. */
+/** The layer's blend mode and opacity as a short text, "" if normal and opaque. */
 function told({ opacity, blend_mode }) {
   return [blend_mode === "normal" ? "" : blend_mode.replaceAll("-", " "), opacity === 1 ? "" : `${Math.round(opacity * 100)}%`]
     .filter(Boolean).join(" · ");
@@ -168,7 +168,7 @@ function thumbnail({ pixels }) {
   return canvas;
 }
 
-/** The layer as large as it goes into a square. */
+/** The layer, scaled to fit a square. */
 function drawThumb({ width, height, rgb, coverage }) {
   const picture = new ImageData(width, height);
   for (let pixel = 0; pixel < coverage.length; pixel++) {

@@ -1,9 +1,9 @@
-// The layers that a node sent, with their pixels.
+// Loads the layers that a node sent, with their pixels.
 
 /**
- * A node's payload (`layer_panel[0]` of its ui) with the pixels of all layers.
- * viewUrl: turns {filename, subfolder, type} into an address. Returns {madeFor, stale, canvas: [w, h], linear, layers};
- * a layer has the payload's fields and `pixels`: {width, height, rgb, coverage}, bytes, not premultiplied.
+ * Loads the pixels of all layers of a node's payload (`layer_panel[0]` of its ui).
+ * viewUrl: turns {filename, subfolder, type} into a URL. Returns {madeFor, stale, canvas: [w, h], linear, layers}. Each
+ * layer has the payload's fields and `pixels`: {width, height, rgb, coverage}, as bytes, not premultiplied.
  */
 export async function loadDocument(payload, viewUrl) {
   const layers = await Promise.all(payload.layers.map(async ({ colour, coverage, ...fields }) => {
@@ -16,7 +16,7 @@ export async function loadDocument(payload, viewUrl) {
 async function loadPicture(url) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`The image of this layer is no longer on the server (${answer.status}). Run the workflow again.`);
-  // The bytes as they are: no colour profile of the screen's.
+  // The bytes as stored, without colour conversion for the screen.
   const bitmap = await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);

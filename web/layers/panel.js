@@ -1,4 +1,4 @@
-// The layer panel inside a node: a bar that opens it, the picture, the selected layer's properties, the list of layers.
+// The layer panel inside a node: the bar that opens it, the image, the selected layer's properties, and the list of layers.
 
 import { iconButton, icon, make } from "./dom.js";
 import { Editor } from "./editor.js";
@@ -13,7 +13,7 @@ const OPEN_HEIGHT = 440;
 const KEPT_DOCUMENTS = 4;
 const documents = new Map();
 
-/** Layers that were loaded lately: the page makes its nodes, and so its panels, anew whenever it goes a step back. */
+/** Recently loaded layers. The page recreates its nodes, and so their panels, on every undo. */
 function load(payload, viewUrl) {
   const key = JSON.stringify(payload);
   const found = documents.get(key) ?? loadDocument(payload, viewUrl);
@@ -32,7 +32,7 @@ export class Panel {
   #failure = "";
   #parts;
 
-  /** write(text): the edits for the node's widget. toggled(open): the user opened or closed it. viewUrl: see loadDocument. */
+  /** write(text): stores the edits. toggled(open): called when the user opens or closes the panel. viewUrl: see loadDocument. */
   constructor({ write, toggled, viewUrl }) {
     this.#viewUrl = viewUrl;
     const editor = new Editor(write);
@@ -80,20 +80,20 @@ export class Panel {
     this.#editor.text = text;
   }
 
-  /** The node is there, anew perhaps. key: see kept.js. */
+  /** Called when the node is added to a graph, possibly once more. key: see kept.js. */
   recall(key) {
     this.#editor.recall(recall(key));
     this.#refresh();
   }
 
-  /** Show what a run sent: `layer_panel[0]` of the node's ui. */
+  /** Shows the result of a run: `layer_panel[0]` of the node's ui. */
   show(payload) {
     if (payload === this.#payload) return;
     this.#payload = payload;
     this.#load();
   }
 
-  /** The layers' pixels come only when somebody looks at them. */
+  /** Loads the layers' pixels, once the panel is open. */
   async #load() {
     const payload = this.#payload;
     if (!payload || !this.open || payload === this.#loaded) return;
@@ -110,9 +110,9 @@ export class Panel {
   }
 
   #key(event) {
-    // Else the page would delete the node.
+    // Otherwise the page would delete the node.
     if (["Delete", "Backspace"].includes(event.key)) event.stopPropagation();
-    // The page goes back and forth itself, except where an input has the focus.
+    // The page handles undo and redo itself, except when an input has the focus.
     const key = event.key.toLowerCase();
     if (event.target.type !== "range" || !(event.ctrlKey || event.metaKey) || !"zy".includes(key)) return;
     const by = key === "y" || event.shiftKey ? 1 : -1;
@@ -131,7 +131,7 @@ export class Panel {
     reset.disabled = text === "";
     for (const button of [undo, redo, reset]) button.hidden = !this.open;
     notice.hidden = !this.open || !stale;
-    // The layers are shown as they came: what is done to them now would be in the place of the edits.
+    // The layers are shown unedited. A change made now would replace the edits.
     inside.inert = stale;
     const failure = problem ?? this.#failure;
     inside.hidden = !this.open || !document || failure !== "";

@@ -1,21 +1,21 @@
-// A layer put on the canvas by its x, y, w, h, rotation and flips: the page's twin of place in layers.py.
+// Places a layer on the canvas by its x, y, w, h, rotation and flips. The counterpart of place in layers.py in the page.
 
 import { contentBox } from "./content.js";
 
-/** The least coverage that counts, of 255; what is averaged down has parts of it. */
+/** The least coverage that counts as content, out of 255. Downscaled coverage is fractional. */
 const ANY = Number.MIN_VALUE;
 const reductions = new WeakMap();
 const placements = new WeakMap();
 
 /**
- * The part of a layer that lies on the canvas [width, height] and is not empty; null if there is none.
- * Returns {left, top, right, bottom, rgb, coverage, start, stride}: colours, not premultiplied, and coverage, 0..255; the pixel at
- * (x, y) of the canvas is number start + (y - top) * stride + x - left. The last placement of each layer is remembered.
+ * The non-empty part of a layer within a canvas of [width, height]; null if there is none.
+ * Returns {left, top, right, bottom, rgb, coverage, start, stride}: colours, not premultiplied, and coverage, both 0..255. The
+ * index of the canvas pixel (x, y) is start + (y - top) * stride + x - left. The last placement of each layer is cached.
  */
 export function place(layer, canvas) {
   const { pixels, x, y, w, h, rotation, flip_h, flip_v } = layer;
   const key = [x, y, w, h, rotation, flip_h, flip_v, ...canvas].join();
-  // A copy has the same pixels.
+  // A copy shares its original's pixels.
   if (!placements.has(pixels)) placements.set(pixels, new Map());
   const known = placements.get(pixels);
   let last = known.get(layer.index);
@@ -41,7 +41,7 @@ function clip({ left, top, right, bottom }, [width, height]) {
   return box.left < box.right && box.top < box.bottom ? box : null;
 }
 
-/** Bilinear, colours weighted with their coverage, so that hidden colours never show; the border is smooth where turned. */
+/** Bilinear sampling. Colours are weighted by coverage, so hidden ones never show; edges of rotated layers are antialiased. */
 function resampled(layer, canvas) {
   const { x, y, w, h, flip_h, flip_v } = layer;
   const source = reduced(layer, Math.min(w, layer.pixels.width), Math.min(h, layer.pixels.height));
@@ -59,7 +59,7 @@ function resampled(layer, canvas) {
   for (let row = box.top; row < box.bottom; row++) {
     const down = row + 0.5 - y - h / 2;
     for (let column = box.left; column < box.right; column++, pixel++) {
-      // Where in the layer: u, v from its centre, in canvas pixels, along its sides.
+      // The position in the layer: u, v from its centre along its sides, in canvas pixels.
       const right = column + 0.5 - x - w / 2;
       const u = right * cos + down * sin;
       const v = down * cos - right * sin;
@@ -93,7 +93,7 @@ function resampled(layer, canvas) {
 
 const unit = (value) => Math.min(Math.max(value, 0), 1);
 
-/** The pixels of the canvas that a turned and scaled layer's content can touch; right and bottom exclusive. */
+/** The canvas pixels that the content of a rotated and scaled layer can touch; right and bottom are exclusive. */
 function turnedBox(layer, source, cos, sin) {
   const box = contentBox(source, ANY);
   const across = span(box.left, box.right, source.width, layer.w, layer.flip_h);
@@ -107,7 +107,7 @@ function turnedBox(layer, source, cos, sin) {
   };
 }
 
-/** Where a stretch of `count` texels ends on a side of `length` pixels, from its middle, with what bilinear sampling adds. */
+/** Where a texel range ends on a side of `length` pixels with `count` texels, from its middle, plus the bilinear margin. */
 function span(first, end, count, length, flipped) {
   const middle = count / 2;
   const low = Math.max(((first - 1 - middle) * length) / count, -length / 2 - 0.5);
@@ -115,21 +115,21 @@ function span(first, end, count, length, flipped) {
   return flipped ? [-high, -low] : [low, high];
 }
 
-/** A layer's pixels averaged down to a smaller size, as torch's antialiased bilinear interpolation does; the last are kept. */
+/** A layer's pixels, downscaled as by PyTorch's antialiased bilinear interpolation. The latest are cached. */
 function reduced({ pixels, index }, width, height) {
   if (width === pixels.width && height === pixels.height) return pixels;
   if (!reductions.has(pixels)) reductions.set(pixels, new Map());
   const known = reductions.get(pixels);
   const last = known.get(index);
   if (last?.width === width && last.height === height) return last;
-  // Red, green and blue times coverage, and coverage, one after another.
+  // Interleaved: red, green and blue times coverage, then coverage.
   let planes = new Float32Array(4 * pixels.coverage.length);
   for (let pixel = 0; pixel < pixels.coverage.length; pixel++) {
     const weight = pixels.coverage[pixel];
     for (let channel = 0; channel < 3; channel++) planes[4 * pixel + channel] = pixels.rgb[3 * pixel + channel] * weight;
     planes[4 * pixel + 3] = weight;
   }
-  // Along rows: steps of one pixel; along columns: steps of one row.
+  // Along rows the step is one pixel, along columns it is one row.
   planes = shrink(planes, pixels.width, width, pixels.height, 4, 4 * pixels.width, 4 * width);
   planes = shrink(planes, pixels.height, height, width, 4 * width, 4, 4);
   const result = { width, height, rgb: new Float32Array(3 * width * height), coverage: new Float32Array(width * height) };
@@ -143,7 +143,10 @@ function reduced({ pixels, index }, width, height) {
   return result;
 }
 
-/** One of the two passes: `lines` lines of `from` texels, `step` apart, become lines of `to`; the lines lie lineFrom, lineTo apart. */
+/**
+ * One of the two passes: shrinks `lines` lines from `from` to `to` texels, which are `step` apart. lineFrom, lineTo: the
+ * distance between lines in the source and in the result.
+ */
 function shrink(planes, from, to, lines, step, lineFrom, lineTo) {
   if (from === to) return planes;
   const scale = from / to;

@@ -1,10 +1,10 @@
-// The selected layer's properties: blend mode, opacity, where it lies in numbers; copies and deletes it.
+// The selected layer's properties: blend mode, opacity, position, scale and rotation, and buttons to duplicate or delete it.
 
 import { MODES } from "./composite.js";
 import { iconButton, make } from "./dom.js";
 import { leftTop } from "./geometry.js";
 
-// Those with an axis are places on the canvas, the others are of what the edits say of the layer.
+// Those with an axis are positions on the canvas, the others are fields of the layer's edits.
 const NUMBERS = [
   { label: "Left edge of the layer's content (pixels)", sign: "X", axis: 0, field: "right" },
   { label: "Top edge of the layer's content (pixels)", sign: "Y", axis: 1, field: "down" },

@@ -1,12 +1,12 @@
-// A layer's name, changed where it stands.
+// Renames a layer in place.
 
 import { make } from "./dom.js";
 
-/** Lay a text box with the name over a row. done(name): the new name, null where it stays. back(): the keyboard ended it. */
+/** Opens a text box over a row. done(name): called with the new name, null if unchanged. back(): called if a key closed it. */
 export function rename(row, name, done, back) {
   let open = true;
   const finish = (given) => {
-    // A box that is taken away loses the focus.
+    // Removing the box makes it lose the focus, which calls this again.
     if (!open) return;
     open = false;
     input.remove();

@@ -1,4 +1,4 @@
-// The composite, and on it the selected layer's frame: layers are picked, moved, scaled and turned here.
+// The composite with the selected layer's frame, where layers are picked, moved, scaled and rotated.
 
 import { composite } from "./composite.js";
 import { draw, make } from "./dom.js";
@@ -53,7 +53,7 @@ export class Stage {
     this.#canvas.getContext("2d").putImageData(picture, 0, 0);
   }
 
-  /** How much smaller a picture is drawn while the user is at it: as large as it is shown. 1 where that saves little. */
+  /** The scale at which to draw while a change is in progress: that of the display, or 1 if this saves little. */
   #draftFactor() {
     const factor = (this.#frame.clientWidth * devicePixelRatio) / this.#editor.document.canvas[0];
     return factor > 0 && factor < MUCH_SMALLER ? factor : 1;
@@ -71,12 +71,12 @@ export class Stage {
     this.#handles.show(this.#selected, scale, view);
   }
 
-  /** The selected layer as it is shown. */
+  /** The selected layer as the panel shows it. */
   get #selected() {
     return this.#editor.shown.find((layer) => layer.index === this.#editor.selected);
   }
 
-  /** Where on the canvas, in its pixels, the pointer is. */
+  /** The pointer's position in canvas pixels. */
   #point(event) {
     const box = this.#frame.getBoundingClientRect();
     const { canvas } = this.#editor.document;
@@ -100,17 +100,17 @@ export class Stage {
     };
   }
 
-  /** Select the layer under the pointer; whether it is to move. */
+  /** Selects the layer under the pointer. Returns whether dragging may move it. */
   #pick(point) {
     const editor = this.#editor;
     const bottom = editor.layers[0].index;
     const before = this.#selected;
     const hit = visibleLayers(editor.shown).findLast((layer) => !layer.locked && covers(layer, ...point));
-    // Between the parts of the selected layer it is meant, too.
+    // A click in a gap between parts of the selected layer also means that layer.
     if ((!hit || hit.index === bottom) && editor.free && before.visible && inBox(before, ...point)) return true;
     if (!hit) return false;
     if (hit.index !== before.index) editor.select(hit.index);
-    // The bottom layer mostly fills the picture: it moves only where it was selected before.
+    // The bottom layer usually fills the image, so it moves only if it was already selected.
     return hit.index !== bottom || hit.index === before.index;
   }
 
@@ -129,12 +129,12 @@ export class Stage {
     }
   }
 
-  /** Move the corner that is held by x, y along the diagonal: the opposite corner stays, or the middle. */
+  /** Moves the held corner by x, y along the diagonal. The opposite corner stays in place, or the centre. */
   #scaleTo(x, y, fromMiddle) {
     const { corner, opposite, middle: centre, scale } = this.#gesture;
     const about = fromMiddle ? centre : opposite;
     const [across, along] = [corner[0] - about.at[0], corner[1] - about.at[1]];
-    // Where the handle is drawn in its corner's stead it is the way of the pointer that counts, not its place.
+    // A handle may be drawn away from its corner, so what counts is how far the pointer moved, not where it is.
     const factor = 1 + (x * across + y * along) / Math.max(across ** 2 + along ** 2, 1);
     this.#change("transform", { scale: scale * factor }, { about });
   }

@@ -210,7 +210,20 @@ def test_a_copy_is_a_layer_of_its_own_on_both_sides(panel: PanelPage) -> None:
     assert "copies" not in panel.edits() and panel.edits()["layers"] == {"1": {"visible": False}}
 
 
-def test_the_list_scrolls_to_the_layer_that_is_picked_on_the_picture(panel: PanelPage) -> None:
+PAN = "by => { app.canvas.ds.offset[1] += by; app.canvas.setDirty(true, true); }"
+
+
+@pytest.fixture
+def panned(panel: PanelPage, kind: Kind) -> Iterator[PanelPage]:
+    """The panel with the end of its list in the window: nodes drawn as elements are taller."""
+    by = -250 * kind.nodes_2
+    panel.page.evaluate(PAN, by)
+    yield panel
+    panel.page.evaluate(PAN, -by)
+
+
+def test_the_list_scrolls_to_the_layer_that_is_picked_on_the_picture(panned: PanelPage) -> None:
+    panel = panned
     middle = frame(panel).mean(0) / SIDE
     panel.row("background").locator(".pick").click()
     for _ in range(7):

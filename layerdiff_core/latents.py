@@ -29,7 +29,7 @@ def check_count(layers: int, scenes: int) -> None:
 def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = None) -> None:
     """ValueError unless `count` latents are whole scenes of `layers` layers each, in order, bottom layer first.
 
-    index: the rows of the batch they were taken from, if known. If all are equal, it is ignored.
+    index: the rows of the batch they were taken from, if known. Rows of a group that are all equal are not checked.
     """
     if not isinstance(layers, int) or layers < 1 or count % layers:
         raise ValueError(f"The latent holds {count} layers, which is not a whole number of scenes of {layers} layers. Connect "

@@ -10,10 +10,10 @@ INDEX_DIM = 32
 
 
 def index_features(layers: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sinusoidal features of the layer index, so that any number of layers can be asked for.
+    """Sinusoidal features of the layer index, which work for any number of layers.
 
-    Returns [layers, 32], in -1..1; row 0 is the background. Ours: the paper does not say how layers are numbered;
-    wavelengths run geometrically from 4 to 64 layers.
+    Returns [layers, 32], in -1..1; row 0 is the background. Ours: the paper does not say how layers are numbered.
+    Wavelengths increase geometrically from 4 to 64 layers.
     """
     wavelength = 4.0 * torch.logspace(0, 4, INDEX_DIM // 2, base=2.0, device=device)
     angle = torch.arange(layers, device=device)[:, None] * (2 * math.pi / wavelength)
@@ -21,11 +21,11 @@ def index_features(layers: int, device: torch.device, dtype: torch.dtype) -> Ten
 
 
 class InterLayerAttention(nn.Module):
-    """Attention between the K tokens that stand at one position of the K layers (LayerDiff, section 3, "inter-layer").
+    """Attention among the K tokens at the same position of the K layers (LayerDiff, section 3, "inter-layer").
 
-    `operations` is torch.nn or ComfyUI's drop-in for it, which casts and offloads weights. The output projection is
-    zero in a fresh module, so that adding the result changes nothing before training. Inside it is half as wide as the
-    block (ours: the paper gives no width; two to eight tokens need no more, and it halves the cost).
+    operations: torch.nn or ComfyUI's replacement for it, which casts and offloads weights. The output projection of a new
+    module is zero, so that adding the result changes nothing before training. The inner width is half that of the block
+    (ours: the paper gives no width; two to eight tokens need no more, and it halves the cost).
     """
 
     def __init__(self, dim: int, heads: int, operations: Any = nn, dtype: torch.dtype | None = None,
@@ -38,8 +38,8 @@ class InterLayerAttention(nn.Module):
         self.to_out = operations.Linear(dim // 2, dim, dtype=dtype, device=device)
 
     def reset_parameters(self) -> None:
-        """Fresh weights: random features, a zero output projection."""
-        # Not norm.reset_parameters(): ComfyUI's layers have an empty one.
+        """Initialise the weights: random features and a zero output projection."""
+        # Not norm.reset_parameters(), which does nothing in ComfyUI's layers.
         nn.init.ones_(self.norm.weight)
         nn.init.zeros_(self.norm.bias)
         for linear in (self.index, self.to_qkv):
@@ -51,13 +51,13 @@ class InterLayerAttention(nn.Module):
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """[scenes * layers, tokens, dim], layers innermost -> the same shape, to be added to x.
 
-        index: what index_features gives for these layers, [layers, 32].
+        index: the result of index_features for these layers, [layers, 32].
         """
         h = self.norm(x).unflatten(0, (-1, len(index))) + self.index(index)[:, None]
         q, k, v = self.to_qkv(h).unflatten(-1, (3, self.heads, -1)).unbind(3)
-        # Scaled first and summed in float32: in half precision the products of a wide head overflow.
+        # Scaled first and summed in float32, because the products of a wide head overflow in half precision.
         q = q * q.shape[-1] ** -0.5
-        # Sequences of 2 to 8 tokens and a huge batch: products broadcast over the layers beat the fused kernels.
+        # With 2 to 8 tokens and a huge batch, products broadcast over the layers are faster than the fused kernels.
         weight = torch.stack([(q * key).sum(-1, keepdim=True, dtype=torch.float32) for key in k.split(1, dim=1)])
         weight = weight.softmax(0).to(v.dtype)
         values = v.split(1, dim=1)

@@ -12,7 +12,7 @@ COUNTER = ".num_batches_tracked"
 
 @dataclass
 class Layers:
-    """Foregrounds [B, N, 3, H, W], the farthest first; background [B, 3, H, W]; masks [B, N, 1, H, W], 1 = there."""
+    """Foregrounds [B, N, 3, H, W], farthest first; background [B, 3, H, W]; masks [B, N, 1, H, W], 1 = covered."""
 
     foregrounds: Tensor
     background: Tensor
@@ -27,7 +27,7 @@ class Layers:
         return Layers(self.foregrounds.to(device), self.background.to(device), self.masks.to(device))
 
     def composite(self) -> Tensor:
-        """The picture that the layers give, [B, 3, H, W]: I = m F + (1 - m) B, foreground by foreground. Range 0..1."""
+        """The composite of the layers, [B, 3, H, W] in 0..1: I = m F + (1 - m) B, foreground by foreground."""
         image = self.background
         for picture, mask in zip(self.foregrounds.unbind(1), self.masks.unbind(1)):
             image = mask * picture + (1 - mask) * image
@@ -35,14 +35,14 @@ class Layers:
 
 
 def unstack(x: Tensor) -> tuple[Layers, Tensor]:
-    """The inverse of `Layers.stack`, for what comes after it too: layers, and the channels left over (I, or none)."""
+    """The inverse of `Layers.stack`. Returns the layers and the remaining channels (the composed image I, or none)."""
     count = (x.shape[1] - 3) // 4
     foregrounds, background, masks, rest = x.split([3 * count, 3, count, x.shape[1] - 4 * count - 3], dim=1)
     return Layers(foregrounds.unflatten(1, (count, 3)), background, masks.unflatten(1, (count, 1))), rest
 
 
 class Head(nn.Sequential):
-    """A prediction head: conv-bn-relu-conv (Text2Layer, section 4.1). The width between is the decoder's: ours."""
+    """A prediction head: conv-bn-relu-conv (Text2Layer, section 4.1). Its inner width is that of the decoder (ours)."""
 
     def __init__(self, inputs: int, outputs: int, operations: Any = nn):
         super().__init__(operations.Conv2d(inputs, inputs, 3, padding=1), nn.BatchNorm2d(inputs), nn.ReLU(),
@@ -52,10 +52,10 @@ class Head(nn.Sequential):
 class CompositionAutoencoder(nn.Module):
     """CaT2I-AE (Text2Layer, section 4.1): the SD autoencoder over stacked layers, with a head for each of F, B, m, I.
 
-    `encoder` and `decoder` are the classes of the SD autoencoder's halves (ComfyUI's), config their arguments as in
-    an SD file ("ddconfig"); its in_channels and out_ch are set here. Weights that SD has too keep SD's names.
-    More than one foreground is ours: the paper has one. So is patch: with more than 1 the networks work on squares of
-    so many pixels instead of pixels, which makes a small model fast on a CPU.
+    encoder, decoder: the classes of the two halves of the SD autoencoder (ComfyUI's). config: their arguments as in an SD
+    file ("ddconfig"), except in_channels and out_ch, which are set here. Weights that SD also has keep SD's names.
+    Ours: more than one foreground, where the paper has one, and patch: if it is more than 1, the networks work on squares of
+    patch x patch pixels instead of single pixels, which makes a small model fast on a CPU.
     """
 
     def __init__(self, encoder: type[nn.Module], decoder: type[nn.Module], config: dict[str, Any], foregrounds: int,
@@ -65,8 +65,8 @@ class CompositionAutoencoder(nn.Module):
         z, pixels = config["z_channels"], patch * patch
         config = {**config, "in_channels": (3 + 4 * foregrounds) * pixels, "out_ch": 3, "double_z": True}
         self.encoder, self.decoder = encoder(**config), decoder(**config)
-        # the norm before the last layer goes with it: at small widths its groups are single channels, which would take
-        # each picture's mean colour away, and the heads have norms of their own
+        # The norm before the last layer is removed as well. At small widths its groups are single channels, so it would
+        # remove the mean colour of each image, and the heads have their own norms.
         self.decoder.norm_out = self.decoder.conv_out = nn.Identity()
         self.quant_conv = operations.Conv2d(2 * z, 2 * z, 1)
         self.post_quant_conv = operations.Conv2d(z, z, 1)
@@ -84,7 +84,7 @@ class CompositionAutoencoder(nn.Module):
         return mean, logvar.clamp(-20, 10)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Stacked layers [B, 3 + 4N, H, W] in -1..1, masks too -> the latent's mean [B, z, H / 8, W / 8]."""
+        """Stacked layers [B, 3 + 4N, H, W], all in -1..1, also the masks -> the latent's mean [B, z, H / 8, W / 8]."""
         return self.moments(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ class CompositionAutoencoder(nn.Module):
         return torch.cat([pixel_shuffle(head(h), self.patch) for head in self.heads.values()], dim=1)
 
     def weights(self) -> dict[str, Tensor]:
-        """What a file holds of it: all but the batch norms' counters, which only training counts."""
+        """The weights that a file stores: all except the batch norms' counters, which only training needs."""
         return {name: value for name, value in self.state_dict().items() if not name.endswith(COUNTER)}
 
     def last_layers(self) -> list[Tensor]:
-        """The last weights of the heads of F, B and I: where the adversarial term's share is measured."""
+        """The last weights of the heads of F, B and I, at which the weight of the adversarial term is measured."""
         return [self.heads[name][3].weight for name in ("foreground", "background", "composed")]

@@ -1,4 +1,4 @@
-"""Blend modes: how a layer's colour and the colour beneath it become one, before alpha is looked at."""
+"""Blend modes: how a layer's colour is combined with the colour below it, before alpha is applied."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ SMALL = 1e-6
 
 
 def blend(mode: str, backdrop: Tensor, source: Tensor) -> Tensor:
-    """Blend the colours of a layer with those beneath it.
+    """Blend the colours of a layer with those below it.
 
-    backdrop, source: [...,3] straight (not premultiplied) colours, 0..1, of one shape. Returns the same shape, 0..1.
-    An unknown mode is a ValueError. Source: W3C Compositing and Blending Level 1, section 10, for its 16 modes; the
-    ten that ComfyUI's layer editor knows beside them (linear-dodge to grain-merge) after their usual definitions.
+    backdrop, source: [...,3] straight (not premultiplied) colours, 0..1, of the same shape. Returns that shape, 0..1.
+    ValueError for an unknown mode. Source: W3C Compositing and Blending Level 1, section 10, for its 16 modes; the usual
+    definitions for the other ten modes of ComfyUI's layer editor (linear-dodge to grain-merge).
     """
     check_mode(mode)
     return BLENDERS[mode](backdrop, source).clamp(0, 1)
@@ -38,7 +38,7 @@ def _color_dodge(b: Tensor, s: Tensor) -> Tensor:
 
 
 def _color_burn(b: Tensor, s: Tensor) -> Tensor:
-    # White that has been light and back is not 1 to the last bit, and black would burn it.
+    # White that was converted to linear light and back is not exactly 1, and a black source would burn it.
     return torch.where(b >= 1 - SMALL, 1.0, 1 - ((1 - b) / s.clamp_min(SMALL)).clamp_max(1))
 
 
@@ -106,4 +106,4 @@ BLENDERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 MODES = tuple(BLENDERS)
-"""Names of all blend modes, W3C's first."""
+"""The names of all blend modes, the W3C's first."""

@@ -1,4 +1,4 @@
-"""The pack's file format: one safetensors file whose metadata says what it is. Read with safetensors alone."""
+"""The pack's file format: one safetensors file with metadata that describes it. Read with safetensors only."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -18,13 +18,13 @@ PARTS = {
     ("layerdiff", "adapter"): ("unet.", "enhancer.", "lora."),
     ("text2layer", "complete"): ("unet.", "vae.", "text."),
 }
-"""What a file of each family and kind consists of; a name's first part says where a tensor belongs."""
+"""The parts of a file of each family and kind. The first part of a tensor's name says which of them it belongs to."""
 SHOWN = 5
 
 
 @dataclass
 class Header:
-    """What a file says of itself. `layers`: the most layers it was trained with, 0 for an untrained adapter."""
+    """A file's metadata. `layers`: the largest number of layers it was trained with, 0 for an untrained adapter."""
 
     family: str
     kind: str
@@ -36,8 +36,8 @@ class Header:
 
 
 def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file, whole or not at all; tensors are named with the prefix of their part ("unet.", "vae.", "text.",
-    "enhancer.", "lora."). RuntimeError where the system does not let us."""
+    """Write a file, completely or not at all. Tensor names start with the prefix of their part ("unet.", "vae.", "text.",
+    "enhancer.", "lora."). RuntimeError if the file cannot be written."""
     facts = {"format": FORMAT, "version": VERSION, "family": header.family, "kind": header.kind,
              "architecture": json.dumps(header.architecture), "layers": str(header.layers), "base": header.base,
              "licence": header.licence, "provenance": header.provenance}
@@ -45,7 +45,7 @@ def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_header(path: Path, family: str | None = None, kind: str | None = None) -> Header:
-    """Read and check a file's metadata. ValueError says what the file is instead of what was expected."""
+    """Read and check a file's metadata. ValueError if it is not of the expected family and kind; the message says what it is."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -81,9 +81,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = None) -> dict[str, dict[str, Tensor]]:
-    """Read a file's tensors, part by part: {"unet": {key: tensor}, ...}; of `wanted` parts alone where that is given.
+    """Read a file's tensors by part: {"unet": {key: tensor}, ...}. wanted: the parts to read, all if None.
 
-    ValueError for a part that does not belong.
+    ValueError for a part that does not belong in the file.
     """
     parts: dict[str, dict[str, Tensor]] = {prefix[:-1]: {} for prefix in PARTS[header.family, header.kind]}
     with safe_open(path, framework="pt") as file:
@@ -98,16 +98,16 @@ def read_tensors(path: Path, header: Header, wanted: Collection[str] | None = No
 
 
 def full_embedding(rows: Tensor, token_ids: Tensor, vocabulary_size: int) -> Tensor:
-    """Spread a file's word vectors over a whole vocabulary: rows [V + 1, dim], of which row 0 stands for every word that is
-    not known and row i + 1 for token_ids[i] -> [vocabulary_size, dim]."""
+    """Expand a file's word vectors to the whole vocabulary: rows [V + 1, dim], where row 0 is for every unknown token and
+    row i + 1 for token_ids[i] -> [vocabulary_size, dim]."""
     full = rows[0].expand(vocabulary_size, -1).clone()
     full[token_ids.long()] = rows[1:]
     return full
 
 
 def check_tensors(name: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> None:
-    """Compare tensors with the keys and shapes that a network wants; names what is missing, left over or of another
-    shape or type. `name` says of which file and part. Raises ValueError."""
+    """ValueError if tensors do not have the expected keys and shapes. The message lists those that are missing, unexpected or
+    of another shape or dtype. name: the file and part, for the message."""
     problems = []
     missing = sorted(wanted.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - wanted.keys())

@@ -1,4 +1,4 @@
-"""The layers of a document stacked into one picture."""
+"""Composites the layers of a document into one image."""
 
 import math
 from typing import NamedTuple
@@ -11,18 +11,18 @@ from .layers import Document, Layer
 from .placement import upright
 
 BAND = 1 << 18
-"""Pixels that are worked on at a time on a CPU: what all steps touch stays in its cache."""
+"""Pixels processed at a time on a CPU, few enough to stay in its cache through all steps."""
 
 LINEAR_MODES = {"normal", "multiply", "darken", "lighten", "luminosity", "linear-dodge", "subtract", "divide"}
-"""Modes whose formula, too, works on linear light when the composite does; ComfyUI's editor divides them like this."""
+"""Modes that are also computed in linear light when the composite is. ComfyUI's editor makes the same distinction."""
 
 
 def composite(document: Document, linear: bool = False) -> tuple[Tensor, Tensor]:
-    """Stack the visible layers of a document, with opacity and blend mode.
+    """Composite the visible layers of a document, with opacity and blend mode.
 
-    linear: mix light instead of the numbers of the picture. Returns image [1,H,W,3], straight colours 0..1 (black where
-    nothing lies), and alpha [1,H,W], 1 = opaque. ValueError for numbers that are not finite. Source: W3C Compositing and
-    Blending Level 1, simple alpha compositing; for two layers and linear False it is I = mF + (1 - m)B of Text2Layer.
+    linear: blend in linear light instead of sRGB. Returns the image [1,H,W,3], straight colours 0..1 (black where there is no
+    layer), and alpha [1,H,W], 1 = opaque. ValueError for values that are not finite. Source: W3C Compositing and Blending
+    Level 1, simple alpha compositing; with two layers and linear False this is I = mF + (1 - m)B of Text2Layer.
     """
     width, height = document.canvas
     layers = [layer for layer in document.layers if layer.visible and layer.opacity > 0]
@@ -53,7 +53,7 @@ def composite(document: Document, linear: bool = False) -> tuple[Tensor, Tensor]
 
 
 class Box(NamedTuple):
-    """A rectangle of the canvas; right and bottom exclusive."""
+    """A rectangle of the canvas; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -62,15 +62,15 @@ class Box(NamedTuple):
 
 
 def _box(layer: Layer, band: Box) -> Box | None:
-    """Where in a band of the canvas an upright layer covers anything, None if nowhere.
+    """The part of a band of the canvas that an upright layer covers, None if it covers nothing.
 
-    Most layers leave most of the canvas empty, which is worth no work.
+    Saves work, since most layers leave most of the canvas empty.
     """
     box = _bounds(layer, band)
     through = layer.transparency
     if box is None or through is None:
         return box
-    # Not "less than 1": numbers that are no numbers, too, are to be found.
+    # Not "less than 1", so that NaN values are included and reported.
     rows = (~(_part(layer, through, box)[0].amin(1) >= 1)).nonzero()
     if not len(rows):
         return None
@@ -78,40 +78,40 @@ def _box(layer: Layer, band: Box) -> Box | None:
 
 
 def _bounds(layer: Layer, band: Box) -> Box | None:
-    """What of a band lies within an upright layer's rectangle, None if nothing."""
+    """The part of a band within an upright layer's rectangle, None if they do not overlap."""
     right, bottom = layer.x + layer.w, layer.y + layer.h
     box = Box(max(band.left, layer.x), max(band.top, layer.y), min(band.right, right), min(band.bottom, bottom))
     return box if box.left < box.right and box.top < box.bottom else None
 
 
 def _part(layer: Layer, values: Tensor, box: Box) -> Tensor:
-    """A box of the canvas out of an upright layer's image or transparency, which holds all of it."""
+    """The values of an upright layer's image or transparency in a box of the canvas, which must lie within the layer."""
     return values[:, box.top - layer.y : box.bottom - layer.y, box.left - layer.x : box.right - layer.x]
 
 
 def _ground(stack: list[Layer], band: Box) -> int | None:
-    """The topmost layer that hides all others in a band: with it a stack can begin.
+    """The index of the topmost layer that hides everything below it in a band, where compositing can start; None if none does.
 
-    Mostly it is the background, of eight layers an eighth of the work.
+    Usually this is the background, which saves an eighth of the work with eight layers.
     """
     return next((index for index in reversed(range(len(stack))) if _hides_all(stack[index], band)), None)
 
 
 def _hides_all(layer: Layer, band: Box) -> bool:
-    """Whether nothing of what lies beneath an upright layer is to be seen in a band."""
+    """Whether an upright layer hides everything below it in a band."""
     if layer.blend_mode != "normal" or layer.opacity < 1 or _bounds(layer, band) != band:
         return False
     if layer.transparency is None:
         return True
     through = _part(layer, layer.transparency, band)
-    # The corner keeps the search from most of the layers.
+    # The corner pixel rules out most layers without a search.
     return bool(through[0, 0, 0] <= 0) and bool(through.amax() <= 0)
 
 
 def _lay(image: Tensor, beneath: Tensor | None, layer: Layer, box: Box, top: int, linear: bool) -> None:
-    """Lay a box of a layer on a band's premultiplied image, which begins at the canvas' row top.
+    """Composite a box of a layer onto a band's premultiplied image, which begins at row `top` of the canvas.
 
-    beneath is what shines through the image, 1 - alpha, None if nothing does.
+    beneath: the transparency of the image so far, 1 - alpha; None if it is opaque.
     """
     place = slice(None), slice(box.top - top, box.bottom - top), slice(box.left, box.right)
     image, source = image[place], _part(layer, layer.image, box).to(image)
@@ -127,8 +127,8 @@ def _lay(image: Tensor, beneath: Tensor | None, layer: Layer, box: Box, top: int
             alpha = (1 - beneath[place])[..., None]
             backdrop = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
             colours = torch.lerp(colours, _blend(layer.blend_mode, backdrop, source, linear), alpha)
-    # The weight is written out for all three channels, one after the other: broadcast over so short a dimension a lerp
-    # is twenty times slower, and a copy twice.
+    # The weight is written out for all three channels, one by one. Broadcast over such a short dimension, a lerp is twenty
+    # times slower and a copy takes twice as long.
     weight = torch.empty_like(colours, memory_format=torch.contiguous_format)
     for channel in weight.unbind(-1):
         channel.copy_(through)
@@ -146,7 +146,8 @@ def _blend(mode: str, backdrop: Tensor, source: Tensor, linear: bool) -> Tensor:
 
 
 def _finish(image: Tensor, beneath: Tensor | None, linear: bool) -> bool:
-    """From premultiplied to straight colours within 0..1, back from light, and beneath to alpha. Returns if all is finite."""
+    """Convert premultiplied to straight colours in 0..1, linear light to sRGB, and beneath to alpha, all in place.
+    Returns whether all values are finite."""
     if beneath is not None:
         beneath.neg_().add_(1)
         image.div_(beneath[..., None].clamp_min(1e-6))
@@ -158,10 +159,10 @@ def _finish(image: Tensor, beneath: Tensor | None, linear: bool) -> bool:
 
 
 def _to_linear(colour: Tensor) -> Tensor:
-    """sRGB numbers to light (IEC 61966-2-1), 0..1."""
+    """sRGB to linear light (IEC 61966-2-1), 0..1."""
     return torch.where(colour <= 0.04045, colour / 12.92, ((colour.clamp_min(0) + 0.055) / 1.055) ** 2.4)
 
 
 def _to_display(light: Tensor) -> Tensor:
-    """Light to sRGB numbers (IEC 61966-2-1), 0..1."""
+    """Linear light to sRGB (IEC 61966-2-1), 0..1."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(0) ** (1 / 2.4) - 0.055)

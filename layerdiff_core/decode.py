@@ -1,4 +1,4 @@
-"""From what a VAE decoded to layers: masks become coverage, colours are carried under edges, scenes become documents."""
+"""Turns decoded images and masks into layers: coverage from masks, colours extended beyond edges, a document per scene."""
 
 from collections.abc import Mapping
 
@@ -11,35 +11,35 @@ from .layers import Document, Layer, make_document
 from .placement import layer_pixels
 
 EMPTY_SHARE = 0.002
-"""Of the picture: what covers less is a speck."""
+"""Share of the image. A layer that covers less is a speck and counts as empty."""
 HIDDEN_SHARE = 0.15
-"""Of a layer: where less of it is seen it is not recognised."""
+"""Share of a layer. If less of it is visible, it is not recognisable and counts as hidden."""
 
 
 def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, softness: float) -> tuple[Tensor, Tensor]:
     """Colours and coverage of all layers of all scenes, layers innermost and bottom first.
 
-    pictures [N, H, W, 3] and masks as pictures [N, H, W, 1 or 3], 0..1; layers of a scene; centre and softness as in
-    `edges.soft_threshold`. Returns colours [N, H, W, 3], carried on beyond the mask's edge, and coverage [N, H, W].
+    pictures: [N, H, W, 3], 0..1. masks: as images [N, H, W, 1 or 3], 0..1. layers: number per scene. centre, softness: as in
+    `edges.soft_threshold`. Returns colours [N, H, W, 3], extended beyond the edge of the mask, and coverage [N, H, W].
     """
     coverage = soft_threshold(masks, centre, softness)
-    # The background lies under everything: what its mask says is noise.
+    # The background is always fully opaque; its predicted mask is only noise.
     coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
     return bleed_colours(pictures.movedim(-1, 1), coverage[:, None]).movedim(1, -1), coverage
 
 
 def scene_documents(pictures: Tensor, coverage: Tensor, layers: int, names: str) -> list[Document]:
-    """A document for each scene of what `finish_layers` gives. names: one a line; layers without one get a number."""
+    """A document for each scene from the results of `finish_layers`. names: one per line; layers without one get a number."""
     titles = named_lines(names)[:layers]
     titles += ["background" if number == 0 else f"layer {number}" for number in range(len(titles), layers)]
     return [make_document(p, c, titles) for p, c in zip(pictures.split(layers), coverage.split(layers))]
 
 
 def edited_pixels(pictures: Tensor, coverage: Tensor, layers: int, edited: Mapping[int, Document]) -> tuple[Tensor, Tensor]:
-    """Colours and coverage as `finish_layers` gives them, of some scenes as their edits leave them.
+    """The results of `finish_layers` with the layers of edited scenes replaced.
 
-    edited: by scene, from 0; its layers, on its canvas, take the place of the scene's `layers`, in its order, whatever their
-    eyes and their opacity say: there may be more or fewer. Returns colours [N, H, W, 3] and coverage [N, H, W].
+    edited: document by scene number, from 0. Its layers, placed on its canvas, replace the scene's `layers` in its order,
+    including hidden ones and without opacity. There may be more or fewer. Returns colours [N, H, W, 3] and coverage [N, H, W].
     """
     pairs = list(zip(pictures.split(layers), coverage.split(layers)))
     for scene, document in edited.items():
@@ -50,14 +50,14 @@ def edited_pixels(pictures: Tensor, coverage: Tensor, layers: int, edited: Mappi
 
 def _on_canvas(layer: Layer, document: Document) -> tuple[Tensor, Tensor]:
     if layer.is_upright and (layer.x, layer.y, layer.w, layer.h) == (0, 0, *document.canvas):
-        # Where it was decoded; its colours are carried on already.
+        # The layer is where it was decoded, and its colours are already extended.
         return layer.image, layer.coverage
     return layer_pixels(Document([layer], document.canvas))
 
 
 def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
-    """Which layers of a scene, coverage [K, H, W] with the bottom layer first, a user would miss: numbers of those that are
-    empty, and of those that others hide. The background is neither. Ours: small models put objects in front of each other."""
+    """The numbers of a scene's layers that are empty, and of those that are hidden by others. The background is never counted.
+    coverage: [K, H, W], bottom layer first. Ours: small models tend to put objects in front of each other."""
     empty, hidden = [], []
     through = torch.ones_like(coverage[0])
     for number in range(len(coverage) - 1, 0, -1):
@@ -71,5 +71,5 @@ def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
 
 
 def named_lines(names: str) -> list[str]:
-    """The names in a text, one a line."""
+    """The names in a text, one per line."""
     return [line.strip() for line in names.splitlines() if line.strip()]

@@ -1,26 +1,26 @@
-"""Edges of layers: from a predicted mask picture to coverage, and colours without a halo."""
+"""Edges of layers: coverage from a predicted mask image, and colours without a halo."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 EDGE_RADIUS = 2
-"""Pixels. Coverage that falls off within this distance is taken for an edge, whose own colours are mixed with the
-background's; a slower fall-off is taken for a translucent layer, whose colours are its own."""
+"""In pixels. If coverage falls off within this distance, it is treated as an edge, whose colours are mixed with the
+background's. A slower fall-off is treated as a translucent layer, whose colours are its own."""
 
 EDGE_START, EDGE_END = 0.94, 0.995
-"""Coverage, as a share of the highest coverage near by, from which and at which a pixel's own colour is trusted."""
+"""Coverage, as a share of the highest coverage nearby, from which a pixel's colour begins to be trusted, and is fully."""
 
 EMPTY = 1 / 512
-"""A layer that nowhere reaches this coverage would be invisible in 8 bits: it has no colours to carry."""
+"""A layer that never reaches this coverage would be invisible in 8 bits, so it has no colours to extend."""
 
 
 def soft_threshold(mask_rgb: Tensor, centre: float = 0.5, softness: float = 0.2) -> Tensor:
-    """Turn a mask that was decoded as an RGB picture into coverage.
+    """Turn a mask that was decoded as an RGB image into coverage.
 
-    mask_rgb: [N,H,W,3], 0..1. centre: the grey that becomes coverage 0.5. softness: width of the step in grey levels,
-    0 gives a hard mask. Returns [N,H,W], 0..1. Source: ours; LayerDiff does not say how a predicted RGB mask becomes
-    a mask, and a smooth step keeps soft edges while it removes the decoder's noise in black and white.
+    mask_rgb: [N,H,W,3], 0..1. centre: the grey value that becomes coverage 0.5. softness: the width of the step in grey
+    values; 0 gives a hard mask. Returns [N,H,W], 0..1. Source: ours; LayerDiff does not say how a predicted RGB mask is
+    converted. A smooth step keeps soft edges and removes the decoder's noise from black and white areas.
     """
     step = (mask_rgb.mean(dim=-1) - centre) / max(softness, 1e-6) + 0.5
     step = step.clamp(0, 1)
@@ -28,14 +28,14 @@ def soft_threshold(mask_rgb: Tensor, centre: float = 0.5, softness: float = 0.2)
 
 
 def bleed_colours(image: Tensor, coverage: Tensor) -> Tensor:
-    """Carry a layer's colours outwards under and beyond its edge, so that no halo shows when it is laid on another.
+    """Extend a layer's colours to its edge and beyond, so that it shows no halo over another layer.
 
-    image: [N,3,H,W]. coverage: [N,1,H,W], 0..1. Returns [N,3,H,W]: unchanged where coverage is (nearly) the highest
-    near by, so inside the layer and in translucent layers; elsewhere the colours of the nearest inside, ever smoother
-    with distance. A layer without any coverage comes back unchanged. Source: ours; push-pull interpolation over an
-    image pyramid, since it is cheap on any device and has no radius beyond which colours end.
+    image: [N,3,H,W]. coverage: [N,1,H,W], 0..1. Returns [N,3,H,W]: unchanged where coverage is (nearly) the highest nearby,
+    that is inside the layer and in translucent layers; elsewhere the colours of the nearest inside, smoother with distance.
+    A layer without any coverage is returned unchanged. Source: ours; push-pull interpolation over an image pyramid, because
+    it is cheap on any device and has no maximum radius.
     """
-    # In half precision the smallest weights would be 0.
+    # Half precision would round the smallest weights to 0.
     kind, image, coverage = image.dtype, image.float(), coverage.float()
     around = F.max_pool2d(coverage, 2 * EDGE_RADIUS + 1, stride=1, padding=EDGE_RADIUS)
     share = coverage / around.clamp_min(EMPTY)
@@ -45,7 +45,8 @@ def bleed_colours(image: Tensor, coverage: Tensor) -> Tensor:
 
 
 def push_pull(image: Tensor, weight: Tensor) -> Tensor:
-    """Fill a picture from where it is trusted: [N,3,H,W] by weight [N,1,H,W], 0..1, float32, by push-pull interpolation."""
+    """Fill in an image by push-pull interpolation. image: [N,3,H,W]. weight: [N,1,H,W], 0..1, how far each pixel is trusted.
+    Both float32."""
     height, width = image.shape[-2:]
     if height == 1 and width == 1:
         return image

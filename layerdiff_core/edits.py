@@ -1,4 +1,4 @@
-"""What was changed in the page's layer panel, kept as a text in the node, and done again to the layers here."""
+"""The edits made in the page's layer panel, which are stored as text in the node and applied to the layers here."""
 
 import hashlib
 import json
@@ -10,31 +10,32 @@ import torch
 from torch import Tensor
 
 from .blend import check_mode
-from .layers import MAX_LAYERS, MAX_SIDE, Document, Layer, change_layer
+from .layer_fields import MAX_SIDE
+from .layers import MAX_LAYERS, Document, Layer, change_layer
 
 LARGEST_SCALE = 100
 FARTHEST = LARGEST_SCALE * MAX_SIDE
 RANGES = {"opacity": (0, 1), "right": (-FARTHEST, FARTHEST), "down": (-FARTHEST, FARTHEST),
           "scale": (1 / LARGEST_SCALE, LARGEST_SCALE), "rotation": (-36000, 36000)}
-"""Numbers that a layer's edits may hold, with what they may be; right and down are whole."""
+"""The numeric fields of a layer's edits, with their limits. right and down are integers."""
 
 FLAGS = ("visible", "locked", "deleted")
-"""Those that are true or false."""
+"""The boolean fields."""
 
 HOW_TO = "Reset the layer panel, or leave the node's input edits empty."
 
 
 def apply_edits(document: Document, text: str, shown: Document | None = None) -> tuple[Document, bool]:
-    """Do to a document what the page's layer panel wrote down.
+    """Apply the edits from the page's layer panel to a document.
 
     text: JSON, or "" for no edits. {"version": 1, "made_for": fingerprint, "order": [layers' numbers, bottom first],
     "copies": {"number": number of the layer that it is a copy of}, "layers": {"number": {"name", "visible", "opacity",
-    "blend_mode", "right", "down", "scale", "rotation" (degrees clockwise), "locked", "deleted"}}}. Layers are numbered as
-    they came, from 0 at the bottom, copies from 50 on. What is absent stays as it is; right to rotation as in change_layer.
-    Layers that the order leaves out come on top. "solo", which older panels wrote, was a view and changes nothing.
-    shown: the document whose fingerprint counts, where the panel shows another one. Returns the changed copy and False; or,
-    where the edits were made for other layers, the document itself and True: the panel asks whether they hold for these.
-    ValueError for a text that is not sound, that names a layer that is not there, or that leaves none or more than 50.
+    "blend_mode", "right", "down", "scale", "rotation" (degrees clockwise), "locked", "deleted"}}}. Layers have their
+    original numbers, from 0 at the bottom; copies are numbered from 50. Absent fields are unchanged; right to rotation are as
+    in change_layer. Layers missing from the order go on top. "solo", written by older panels, was only a view and is ignored.
+    shown: the document whose fingerprint counts, if the panel shows another one. Returns the changed copy and False; or, if
+    the edits were made for other layers, the document itself and True, and the panel asks whether to keep the edits.
+    ValueError if the text is invalid, refers to a layer that does not exist, or leaves no layers or more than 50.
     Source: ours.
     """
     if not text.strip():
@@ -59,7 +60,7 @@ def apply_edits(document: Document, text: str, shown: Document | None = None) ->
 
 
 def _changed(document: Document, index: int, change: dict[str, Any]) -> Layer:
-    """One layer of the document as its edits leave it."""
+    """A layer of the document with its edits applied."""
     fields = {key: getattr(document.layers[index], key) for key in ("opacity", "blend_mode", "visible")}
     fields |= {key: change[key] for key in ("name", "right", "down", "scale", *fields) if key in change}
     return change_layer(document, index, **fields, degrees=change.get("rotation", 0.0)).layers[index]
@@ -128,7 +129,7 @@ def _must(sound: bool, expected: str, given: Any) -> None:
 
 
 def layer_bytes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's own pixels in 8 bits, before it is placed: colours [H,W,3], not premultiplied, and coverage [H,W]."""
+    """A layer's own pixels in 8 bits, before placement: colours [H,W,3], not premultiplied, and coverage [H,W]."""
     return _bytes(layer.image[0]), _bytes(layer.coverage[0])
 
 
@@ -137,7 +138,7 @@ def _bytes(values: Tensor) -> np.ndarray:
 
 
 def fingerprint(document: Document) -> str:
-    """16 hex digits that change when the canvas, the layers' names, number, order or pixels (in 8 bits) do."""
+    """16 hex digits that change with the canvas and with the layers' names, number, order and pixels (in 8 bits)."""
     digest = hashlib.sha256(json.dumps([document.canvas]).encode())
     for layer in document.layers:
         colours, coverage = layer_bytes(layer)

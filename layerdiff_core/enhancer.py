@@ -1,4 +1,4 @@
-"""The layer-specific prompt enhancer: layer prompts learn from the global prompt what only it says."""
+"""The layer-specific prompt enhancer, which adds information from the global prompt to the layer prompts."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ OPEN_GATE = 1.0
 
 
 class PromptReader(nn.Module):
-    """A block of self-attention over the global prompt's tokens in both directions, then a feed-forward.
+    """Bidirectional self-attention over the global prompt's tokens, then a feed-forward block.
 
-    Ours: CLIP reads from left to right, so its token of "fox" does not know the "on the left" behind it, and no query could
-    find there what belongs to the fox.
+    Ours: CLIP is causal, so its token for "fox" does not contain the "on the left" that follows it, and a query for the fox
+    would not find it.
     """
 
     def __init__(self, dim: int, heads: int):
@@ -26,19 +26,18 @@ class PromptReader(nn.Module):
         self.ff = feed_forward(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, G, dim] -> [N, G, dim], each token knowing of all others."""
+        """[N, G, dim] -> [N, G, dim], where each token has attended to all others."""
         q, k, v = (split_heads(part, self.heads) for part in self.to_qkv(self.norm(x)).chunk(3, dim=-1))
         x = x + self.to_out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.ff(self.norm_ff(x))
 
 
 class PromptEnhancer(nn.Module):
-    """Cross-attention from a layer prompt's tokens to the global prompt's, then a feed-forward (LayerDiff, section 3).
+    """Cross-attention from a layer prompt's tokens to the global prompt's, then a feed-forward block (LayerDiff, section 3).
 
-    Both residuals are gated, the gates zero in a fresh module, so that it then hands the layer prompts through
-    unchanged (ours: the paper gives the block, not its start). both_ways: a `PromptReader` goes over the global tokens
-    first; files that were written before it was there have none. text_encoder: the mark of the one that it learnt with, where
-    there is one.
+    Both residuals are gated. The gates of a new module are zero, so that it passes the layer prompts through unchanged (ours:
+    the paper gives the block, not its initialisation). both_ways: apply a `PromptReader` to the global tokens first; older
+    files have none. text_encoder: the mark of the text encoder it was trained with, if it has one.
     """
 
     text_encoder: Any = None
@@ -61,15 +60,15 @@ class PromptEnhancer(nn.Module):
         return self.norm_layer.normalized_shape[0]
 
     def open_gates(self) -> None:
-        """Let the global prompt in from the start, for a model that is trained from scratch: gates that begin at zero stayed
-        at 0.04 and 0.02 through a whole training (ours)."""
+        """Initialise the gates so that the global prompt has an effect from the start, for a model trained from scratch.
+        Ours: gates that started at zero only reached 0.04 and 0.02 in a whole training run."""
         nn.init.constant_(self.gate, OPEN_GATE)
 
     def forward(self, layer_tokens: Tensor, global_tokens: Tensor, strength: float = 1.0) -> Tensor:
         """Enrich layer prompts with the global prompt.
 
-        layer_tokens [N, T, dim] and global_tokens [N or 1, G, dim] as the text encoder gives them; strength 0 returns
-        the layer tokens as they are, 1 is what was trained. Returns [N, T, dim].
+        layer_tokens: [N, T, dim], global_tokens: [N or 1, G, dim], both from the text encoder. strength: 0 returns the layer
+        tokens unchanged, 1 is as trained. Returns [N, T, dim].
         """
         if strength == 0.0:
             return layer_tokens
@@ -83,7 +82,7 @@ class PromptEnhancer(nn.Module):
 
 
 def feed_forward(dim: int) -> nn.Sequential:
-    """Two linear layers, four times as wide between."""
+    """Two linear layers with a hidden width of four times dim."""
     return nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
 

@@ -69,7 +69,7 @@ class Segmenter(nn.Module):
 
 
 class Evaluator(nn.Module):
-    """Names the object of a layer, names the place, finds the outline of the object. Ours: no public judge can be fetched."""
+    """Names the object of a layer and the place, and finds the object's outline. Ours: no public model needs to be downloaded."""
 
     def __init__(self, objects: int, places: int):
         super().__init__()
@@ -86,20 +86,20 @@ class Evaluator(nn.Module):
         return self.place(F.interpolate(picture, (PLACE_SIDE, PLACE_SIDE), mode="area"))
 
     def outline_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
-        """Logits [N, 1, 96, 96] of where the object is in images [N, 3, H, W] in 0..1, seen through a window around the
-        mask, half as large again, as segmenters that are asked with a box do. `outline_window` cuts masks alike."""
+        """Logits [N, 1, 96, 96] of where the object is in images [N, 3, H, W] in 0..1. Looks at a window around the mask, half
+        as large again, like segmenters that are prompted with a box. `outline_window` crops masks in the same way."""
         return self.outline(framed(picture, coverage, WIDE_MARGIN))
 
 
 def outline_window(mask: Tensor, coverage: Tensor) -> Tensor:
-    """A mask [N, 1, H, W] seen through the window in which the outline is looked for: [N, 1, 96, 96]."""
+    """A mask [N, 1, H, W] cropped to the window in which the outline is found: [N, 1, 96, 96]."""
     return framed(mask, coverage, WIDE_MARGIN, outside=0)
 
 
 def framed(picture: Tensor, coverage: Tensor, margin: float = MARGIN, outside: float = GREY) -> Tensor:
-    """A square around what the mask covers, scaled to 96 pixels. [N, C, H, W], [N, 1, H, W] -> [N, C, 96, 96].
+    """A square crop around the masked area, scaled to 96 pixels. [N, C, H, W], [N, 1, H, W] -> [N, C, 96, 96].
 
-    margin: its side in lengths of the longest side of the object; outside: what lies beyond the picture.
+    margin: the crop's side relative to the object's longest side. outside: the value beyond the edge of the image.
     """
     left, right = _ends((coverage[:, 0] > 0.5).any(1))
     top, bottom = _ends((coverage[:, 0] > 0.5).any(2))
@@ -112,7 +112,7 @@ def framed(picture: Tensor, coverage: Tensor, margin: float = MARGIN, outside: f
 
 
 def _ends(line: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last true place of [N, L], in -1..1; the whole line where nothing is true."""
+    """The first and last true position of [N, L], in -1..1; the whole range if none is true."""
     length = line.shape[-1]
     first = line.float().argmax(-1)
     last = length - line.flip(-1).float().argmax(-1)

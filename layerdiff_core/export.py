@@ -1,4 +1,4 @@
-"""Layers as picture files, and as pictures to look at."""
+"""Layers as image files and as previews."""
 
 import math
 from pathlib import Path
@@ -23,9 +23,9 @@ LONGEST_PART = 80
 
 
 def on_canvas(layer: Layer, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A layer spread over the whole canvas (width, height).
+    """A layer placed on the whole canvas (width, height).
 
-    Returns straight colours [1,H,W,3] and coverage [1,H,W] with the layer's opacity in it. Hidden layers are shown.
+    Returns straight colours [1,H,W,3] and coverage [1,H,W] with the layer's opacity applied. Hidden layers are included.
     """
     width, height = canvas
     placed = place(layer, canvas)
@@ -38,11 +38,11 @@ def on_canvas(layer: Layer, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
-    """A picture with alpha as bytes, the way image editors want it.
+    """An image with alpha as bytes, as image editors need it.
 
-    image: [1,H,W,3] straight colours, 0..1. coverage: [1,H,W], 0..1. Returns uint8 [H,W,4], not premultiplied. Where
-    alpha is 0 the colours of the nearest visible pixels stand, so that an editor that scales or blurs the layer mixes
-    no foreign colour into its edge; every visible pixel keeps its colour.
+    image: [1,H,W,3] straight colours, 0..1. coverage: [1,H,W], 0..1. Returns uint8 [H,W,4], not premultiplied. Pixels with
+    alpha 0 get the colour of the nearest visible pixels, so that no other colour bleeds into the layer's edge when an editor
+    scales or blurs it. Every visible pixel keeps its colour.
     """
     alpha = (coverage.float().clamp(0, 1) * 255).round()
     colours = image.float().movedim(-1, 1)
@@ -52,8 +52,8 @@ def to_rgba(image: Tensor, coverage: Tensor) -> np.ndarray:
 
 
 def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str], level: int = 4) -> None:
-    """Write one PNG to a path or an open file. rgba: uint8 [H,W,4]. text: its text metadata. level: of compression, 1 for a
-    file that is only looked at."""
+    """Write a PNG to a path or an open file. rgba: uint8 [H,W,4]. text: its text metadata, by key. level: of compression, 1
+    for a file that is only displayed."""
     info = PngInfo()
     for key, value in text.items():
         info.add_text(key, value)
@@ -61,12 +61,12 @@ def save_png(path: Path | IO[bytes], rgba: np.ndarray, text: dict[str, str], lev
 
 
 def save_layers(document: Document, folder: Path, stem: str, text: dict[str, str], linear: bool = False) -> list[str]:
-    """Save every layer, hidden ones too, and the composite as PNG with alpha, each of the canvas' size.
+    """Save every layer, including hidden ones, and the composite as PNG files with alpha, each of the size of the canvas.
 
-    Files: {stem}_00_{name of the bottom layer}.png and so on upwards, then {stem}_composite.png; returns their names in
-    that order. Placement and opacity are in the pixels, so the visible layers' files, stacked in an image editor, give
-    the composite again (blend modes other than normal aside). linear: for the composite. No file is there before all of
-    them are written. RuntimeError where the system does not let us.
+    Files: {stem}_00_{name of the bottom layer}.png and so on upwards, then {stem}_composite.png. Returns their names in that
+    order. Placement and opacity are applied, so stacking the visible layers' files in an image editor gives the composite
+    again (except for blend modes other than normal). linear: for the composite. The files appear only when all of them are
+    written. RuntimeError if they cannot be written.
     """
     image, alpha = composite(document, linear)
     pictures = {f"{stem}_{k:02}_{file_part(layer.name)}.png": layer for k, layer in enumerate(document.layers)}
@@ -78,16 +78,16 @@ def save_layers(document: Document, folder: Path, stem: str, text: dict[str, str
 
 
 def file_part(name: str) -> str:
-    """A layer's name as a part of a file name: letters and digits of any script stay, the rest becomes '-'.
+    """A layer's name as part of a file name: letters and digits of any script stay, everything else becomes '-'.
 
-    At most 40 signs and 80 bytes, so that with a prefix and a counter it stays within what disks take.
+    At most 40 characters and 80 bytes, so that with a prefix and a counter it does not exceed the limits of file systems.
     """
     plain = "".join(sign if sign.isalnum() else "-" for sign in name)[:40]
     return plain.encode()[:LONGEST_PART].decode(errors="ignore")
 
 
 def checkerboard(image: Tensor, coverage: Tensor) -> Tensor:
-    """Lay pictures on a grey checkerboard. image: [N,H,W,3], coverage: [N,H,W], 0..1. Returns [N,H,W,3]."""
+    """Composite images over a grey checkerboard. image: [N,H,W,3], coverage: [N,H,W], 0..1. Returns [N,H,W,3]."""
     height, width = coverage.shape[1:]
     square = max(4, min(height, width) // 32)
     down = torch.arange(height, device=image.device)[:, None] // square
@@ -97,16 +97,16 @@ def checkerboard(image: Tensor, coverage: Tensor) -> Tensor:
 
 
 def layer_previews(document: Document, linear: bool = False) -> Tensor:
-    """Each of the K layers, bottom first and hidden ones too, then the composite, on a checkerboard: [K+1,H,W,3]."""
+    """Each of the K layers, bottom first and including hidden ones, then the composite, on a checkerboard: [K+1,H,W,3]."""
     composed = composite(document, linear)
     pictures = [*(on_canvas(layer, document.canvas) for layer in document.layers), composed]
     return torch.cat([checkerboard(image.to(composed[0]), alpha.to(composed[1])) for image, alpha in pictures])
 
 
 def contact_sheet(pictures: Tensor, columns: int | None = None, gap: int = 8) -> Tensor:
-    """Lay pictures out in rows on a dark sheet. pictures: [N,H,W,3]. columns: None for as square as it goes.
+    """Arrange images in rows on a dark background. pictures: [N,H,W,3]. columns: None for a sheet that is nearly square.
 
-    gap: pixels between and around them. Returns [1,H',W',3].
+    gap: pixels between and around the images. Returns [1,H',W',3].
     """
     count, height, width, _ = pictures.shape
     columns = columns or math.ceil(math.sqrt(count))

@@ -1,4 +1,4 @@
-"""Layered latents: their sizes, and which layers a sampling may change."""
+"""Layered latents: their sizes, and the noise mask that says which layers may change."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ LONGEST_NUMBER = 20
 
 
 def padded(size: int, multiple: int) -> int:
-    """The next whole multiple: sizes that a model cannot take are padded and cropped back, not refused."""
+    """The size rounded up to a multiple. Sizes that a model does not support are padded and cropped, not rejected."""
     return -(-size // multiple) * multiple
 
 
 def check_count(layers: int, scenes: int) -> None:
-    """ValueError for numbers of layers or scenes that no latent can have."""
+    """ValueError if a latent cannot have this number of layers or scenes."""
     if not 1 <= layers <= MAX_LAYERS:
         raise ValueError(f"{layers} layers were requested, but only 1 to {MAX_LAYERS} are possible. Connect the output layers "
                          "of Encode Layer Prompts.")
@@ -27,9 +27,9 @@ def check_count(layers: int, scenes: int) -> None:
 
 
 def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = None) -> None:
-    """ValueError unless `count` latents are whole scenes of `layers`, the layers of a scene together and bottom first.
+    """ValueError unless `count` latents are whole scenes of `layers` layers each, in order, bottom layer first.
 
-    index: which rows of a batch they were taken from, where that is known; all alike says nothing.
+    index: the rows of the batch they were taken from, if known. Rows of a group that are all equal are not checked.
     """
     if not isinstance(layers, int) or layers < 1 or count % layers:
         raise ValueError(f"The latent holds {count} layers, which is not a whole number of scenes of {layers} layers. Connect "
@@ -44,7 +44,7 @@ def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = No
 
 
 def parse_layer_numbers(text: str, layers: int) -> list[int]:
-    """Read layer numbers such as "1, 3" or "0-2". ValueError for what is no number or no layer of the latent."""
+    """Parse layer numbers such as "1, 3" or "0-2". ValueError if one is not a number or not a layer of the latent."""
     chosen: set[int] = set()
     for part in filter(None, (part.strip() for part in text.replace(";", ",").split(","))):
         first, dash, last = (number.strip() for number in part.partition("-"))
@@ -61,7 +61,7 @@ def parse_layer_numbers(text: str, layers: int) -> list[int]:
 
 
 def free_mask(chosen: list[int], layers: int, count: int, height: int, width: int) -> Tensor:
-    """A noise mask [count, 1, height, width], 1 for the chosen layers of every scene and 0 for those that stay."""
+    """A noise mask [count, 1, height, width], 1 for the chosen layers of every scene and 0 for all others."""
     check_whole_scenes(count, layers)
     mask = torch.zeros(count // layers, layers, 1, height, width)
     mask[:, chosen] = 1.0

@@ -1,37 +1,33 @@
-"""Layers in a document: read once where ComfyUI's LAYERS document comes in, typed from there on, written once at the end.
+"""Layers and documents as typed objects, converted from and to ComfyUI's LAYERS document.
 
-The only place that knows ComfyUI's form, above all the sign of its mask, whose 1 is transparent.
+The only module that knows ComfyUI's format, in particular that 1 in its masks means transparent.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .blend import check_mode
+from .layer_fields import FIELDS, check_sides, describe, is_numbers, item_name, read_canvas, read_fields, read_number
 
 MAX_LAYERS = 50
-MAX_SIDE = 16384
-"""ComfyUI's own limits."""
-
-FIELDS = ("name", "x", "y", "w", "h", "opacity", "blend_mode", "rotation", "visible", "flip_h", "flip_v")
-"""What is said of a layer beside its pixels, under ComfyUI's names, which are also those of Layer's attributes."""
+"""ComfyUI's own limit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A picture, where of it the layer is, and how it lies on a canvas.
+    """An image with its mask and its placement on a canvas.
 
-    pixels: [1,H,W,3] straight colours 0..1, or [1,H,W,4] with alpha. mask: [1,h,w] of any size, 1 = transparent, or None
-    where the layer is everywhere. Both stay as they came, so that no layer is copied only to be handed on: read image,
-    coverage or transparency instead. x, y: the upper left corner and w, h: the displayed size, in pixels of the canvas,
-    before it is turned. opacity: 0..1. blend_mode: one of blend.MODES. rotation: radians clockwise about the centre,
-    after the flips. extra: what else a LAYERS document says of the layer. ValueError for a number out of its range.
+    pixels: [1,H,W,3] straight colours 0..1, or [1,H,W,4] with alpha. mask: [1,h,w] of any size, 1 = transparent, or None if
+    nothing is masked. Both are kept as they came, so that no layer is copied just to be passed on; read image, coverage or
+    transparency instead. x, y: the upper left corner, w, h: the displayed size, in canvas pixels, before rotation.
+    opacity: 0..1. blend_mode: one of blend.MODES. rotation: radians clockwise about the centre, after the flips. extra:
+    anything else that a LAYERS document says about the layer. ValueError for a number out of range.
     """
 
     pixels: Tensor
@@ -58,12 +54,12 @@ class Layer:
 
     @classmethod
     def of(cls, image: Tensor, coverage: Tensor, number: int = 1, **facts: Any) -> "Layer":
-        """A layer of a picture [1,H,W,3] and its coverage [1,H,W], both 0..1.
+        """A layer from an image [1,H,W,3] and its coverage [1,H,W], both 0..1.
 
-        facts: FIELDS as a file says them, of any type; those that are left out get their defaults. number: the layer's,
-        from 1, for a name that is missing and for messages. ValueError for facts that are not sound.
+        facts: FIELDS as read from a file, of any type; missing ones get their defaults. number: the layer's number, from 1, for
+        messages and if it has no name. ValueError for invalid facts.
         """
-        return cls(image, 1 - coverage, **_read_fields(facts, number, image))
+        return cls(image, 1 - coverage, **read_fields(facts, number, image))
 
     @property
     def image(self) -> Tensor:
@@ -72,9 +68,9 @@ class Layer:
 
     @property
     def coverage(self) -> Tensor:
-        """Where the layer is, before it is placed: [1,H,W], 0..1, 1 = the layer is there; opacity is not in it.
+        """The layer's coverage before placement, without opacity: [1,H,W], 0..1, 1 = covered.
 
-        Alpha of the picture is multiplied in; a mask of another size is stretched to the picture's, as ComfyUI does.
+        The image's alpha is multiplied in. A mask of another size is scaled to the image's, as in ComfyUI.
         """
         alpha = self.pixels[..., 3].clamp(0, 1) if self.pixels.shape[-1] == 4 else None
         if self.mask is None:
@@ -87,26 +83,26 @@ class Layer:
 
     @property
     def transparency(self) -> Tensor | None:
-        """What shines through, the opposite of coverage: [1,H,W], None where nothing does.
+        """The inverse of coverage: [1,H,W], or None if the layer is opaque everywhere.
 
-        Where it can be it is ComfyUI's own mask, so that nothing is computed: then its type may be another than the
-        picture's, and its numbers may lie beyond 0..1.
+        If possible this is ComfyUI's own mask, so that nothing has to be computed. Then its dtype may differ from the image's,
+        and its values may lie outside 0..1.
         """
         return self.mask if self.is_plain else 1 - self.coverage
 
     @property
     def is_plain(self) -> bool:
-        """Whether ComfyUI's mask alone, of the picture's size, says where the layer is, or none does."""
+        """Whether the layer has no alpha, and no mask or one of the image's size."""
         return self.pixels.shape[-1] == 3 and (self.mask is None or self.mask.shape == self.pixels.shape[:3])
 
     @property
     def is_upright(self) -> bool:
-        """Whether a layer's pixels are the canvas' own: neither scaled, nor rotated, nor flipped."""
+        """Whether the layer's pixels are canvas pixels: not scaled, rotated or flipped."""
         return not (self.rotation or self.flip_h or self.flip_v) and (self.h, self.w) == self.pixels.shape[1:3]
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom (the last two exclusive) of the pixels that the layer touches, also off the canvas."""
+        """Left, top, right and bottom (the last two exclusive) of the pixels that the layer touches, on or off the canvas."""
         cos, sin = abs(math.cos(self.rotation)), abs(math.sin(self.rotation))
         half_width, half_height = (self.w * cos + self.h * sin) / 2, (self.w * sin + self.h * cos) / 2
         x, y = self.x + self.w / 2, self.y + self.h / 2
@@ -116,11 +112,11 @@ class Layer:
         )  # fmt: skip
 
     def with_pixels(self, image: Tensor, coverage: Tensor, **fields: Any) -> "Layer":
-        """The layer with another picture [1,H,W,3] and coverage [1,H,W], both 0..1, and whichever fields are named."""
+        """The layer with another image [1,H,W,3] and coverage [1,H,W], both 0..1, and with the given fields changed."""
         return replace(self, pixels=image, mask=1 - coverage, **fields)
 
     def crop(self, left: int, top: int, width: int, height: int) -> "Layer":
-        """The part of an upright, plain layer that begins at left and top of its picture; its place on the canvas stays."""
+        """Crop an upright, plain layer. left, top: in pixels of its image. The content keeps its position on the canvas."""
         box = slice(None), slice(top, top + height), slice(left, left + width)
         mask = None if self.mask is None else self.mask[box]
         return replace(self, pixels=self.pixels[box], mask=mask, x=self.x + left, y=self.y + top, w=width, h=height)
@@ -128,10 +124,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """Layers, bottom first and hidden ones included, on a canvas.
+    """Layers on a canvas, bottom first and including hidden ones.
 
-    fixed_canvas: width and height, or None for a canvas that goes as far as the layers. extra: what else a LAYERS
-    document says. ValueError unless there are 1 to 50 layers and each side of the canvas has 1 to 16384 pixels.
+    fixed_canvas: width and height, or None for a canvas that extends as far as the layers. extra: anything else in the LAYERS
+    document. ValueError unless there are 1 to 50 layers and each side of the canvas has 1 to 16384 pixels.
     """
 
     layers: list[Layer]
@@ -141,13 +137,13 @@ class Document:
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise ValueError(f"The LAYERS document has {len(self.layers)} layers; it must have 1 to {MAX_LAYERS}.")
-        _check_sides(*self.canvas)
+        check_sides(*self.canvas)
 
     @classmethod
     def from_socket(cls, value: Any) -> "Document":
-        """Read ComfyUI's LAYERS document; nothing is copied, each frame of a batch becomes a layer of its own.
+        """Read ComfyUI's LAYERS document without copying tensors. Each frame of a batch becomes a separate layer.
 
-        ValueError, in plain words, for what is no sound document; what is in the tensors is not looked at (check_finite).
+        ValueError for an invalid document. The values in the tensors are not checked; see check_finite.
         """
         if not isinstance(value, dict) or not isinstance(value.get("layers"), (list, tuple)):
             raise ValueError(f"Expected a LAYERS document, got {type(value).__name__}. Connect a node's layers output.")
@@ -156,10 +152,10 @@ class Document:
         frames = [frame for number, item in enumerate(value["layers"], 1) for frame in _read_item(item, number)]
         layers = [layer for _, layer in sorted(frames, key=lambda frame: frame[0])]
         extra = {key: part for key, part in value.items() if key not in ("version", "canvas", "layers")}
-        return cls(layers, _read_canvas(value.get("canvas")), extra)
+        return cls(layers, read_canvas(value.get("canvas")), extra)
 
     def to_socket(self) -> dict[str, Any]:
-        """ComfyUI's LAYERS document of these layers; their tensors are handed on as they are."""
+        """Convert the layers to ComfyUI's LAYERS document, without copying tensors."""
         layers = [
             {**layer.extra, "type": "raster", "image": layer.pixels, "mask": layer.mask, "z_index": z,
              **{name: getattr(layer, name) for name in FIELDS}}
@@ -170,17 +166,17 @@ class Document:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Width and height; where the document has none, the extent of its layers, as ComfyUI takes it."""
+        """Width and height. If the document has none, the extent of its layers, as in ComfyUI."""
         if self.fixed_canvas is not None:
             return self.fixed_canvas
         bounds = [layer.bounds for layer in self.layers]
         return max(1, *(right for _, _, right, _ in bounds)), max(1, *(bottom for *_, bottom in bounds))
 
     def check_finite(self) -> None:
-        """ValueError, with the layer's name, if a picture or a mask holds a number that is not finite."""
+        """ValueError, with the layer's name, if an image or a mask contains values that are not finite."""
         for layer in self.layers:
             for part, values in (("image", layer.pixels), ("mask", layer.mask)):
-                # A sum is finite only if everything in it is, and it costs one pass and no memory.
+                # A sum is finite only if all its terms are, and it takes one pass and no memory.
                 if values is not None and not math.isfinite(values.sum(dtype=torch.float32)):
                     raise ValueError(
                         f"The {part} of layer {layer.name!r} contains values that are not finite (NaN or infinity). Check the "
@@ -191,8 +187,8 @@ class Document:
 def make_document(images: Tensor, coverage: Tensor, names: list[str]) -> Document:
     """A document of layers that fill the canvas.
 
-    images: [K,H,W,3], 0..1, layer 0 the bottom. coverage: [K,H,W], 0..1, 1 = the layer is there. names: K texts. The
-    canvas is H x W. ValueError for wrong shapes, numbers that are not finite, K not 1 to 50.
+    images: [K,H,W,3], 0..1, bottom layer first. coverage: [K,H,W], 0..1, 1 = covered. names: K strings. The canvas is W x H.
+    ValueError for wrong shapes, for values that are not finite, and if K is not 1 to 50.
     """
     if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
         raise ValueError(f"Layer images have shape {list(images.shape)}, expected [layers, height, width, 3].")
@@ -223,12 +219,12 @@ def change_layer(
     scale: float = 1.0,
     degrees: float = 0.0,
 ) -> Document:
-    """A copy of the document with one layer changed; the document itself stays as it is.
+    """A copy of the document with one layer changed; the document itself is not modified.
 
-    index: the layer, counted from 0 at the bottom. name: empty keeps the name. position: where in the stack it goes,
-    counted likewise, beyond the top means the top; None keeps it. opacity, blend_mode, visible: set. right, down: pixels
-    it moves. scale: factor on its displayed size, above 0. degrees: turned clockwise; both about its centre. ValueError
-    for a layer that is not there or a value that a layer cannot have.
+    index: the layer's number, from 0 at the bottom. name: "" keeps the name. position: its new number, where anything above
+    the top means the top, and None keeps it. opacity, blend_mode, visible: the new values. right, down: distance to move, in
+    pixels. scale: factor on the displayed size, above 0. degrees: clockwise rotation. Both are about the layer's centre.
+    ValueError if the layer does not exist or a value is invalid.
     """
     layers = list(document.layers)
     if not 0 <= index < len(layers):
@@ -247,92 +243,20 @@ def change_layer(
 
 
 def _read_item(item: Any, number: int) -> list[tuple[int, Layer]]:
-    """The frames of one of ComfyUI's layers, each with its z_index."""
-    where = _where(number)
+    """The frames of one layer of a LAYERS document, each with its z_index."""
+    where = item_name(number)
     if not isinstance(item, dict):
         raise ValueError(f"{where} is a {type(item).__name__}, expected a layer (a dict).")
     if item.get("type", "raster") != "raster":
         raise ValueError(f"{where} is of type {item['type']!r}; only 'raster' layers are supported.")
     image, mask = item.get("image"), item.get("mask")
-    if not _is_numbers(image, 4) or image.shape[-1] not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"{where} has {_describe(image)} for an image, expected a tensor [1, height, width, 3 or 4] of "
+    if not is_numbers(image, 4) or image.shape[-1] not in (3, 4) or 0 in image.shape:
+        raise ValueError(f"{where} has {describe(image)} for an image, expected a tensor [1, height, width, 3 or 4] of "
                          "floating-point numbers.")
-    if mask is not None and (not _is_numbers(mask, 3) or 0 in mask.shape or len(mask) not in (1, len(image))):
-        raise ValueError(f"{where} has {_describe(mask)} for a mask, expected a tensor [{len(image)}, height, width] of "
+    if mask is not None and (not is_numbers(mask, 3) or 0 in mask.shape or len(mask) not in (1, len(image))):
+        raise ValueError(f"{where} has {describe(mask)} for a mask, expected a tensor [{len(image)}, height, width] of "
                          "floating-point numbers.")
-    fields, z_index = _read_fields(item, number, image), int(_number(item, "z_index", 0, where))
+    fields, z_index = read_fields(item, number, image), int(read_number(item, "z_index", 0, where))
     extra = {key: part for key, part in item.items() if key not in ("type", "image", "mask", "z_index", *FIELDS)}
     masks = [None] * len(image) if mask is None else mask.expand(len(image), -1, -1).split(1)
     return [(z_index, Layer(*parts, **fields, extra=extra)) for parts in zip(image.split(1), masks)]
-
-
-def _read_fields(facts: Mapping[str, Any], number: int, image: Tensor) -> dict[str, Any]:
-    """FIELDS of a layer with this picture, in their types."""
-    where = _where(number)
-    name = facts.get("name")
-    if name is not None and not isinstance(name, str):
-        raise ValueError(f"{where} has the name {name!r}, expected a string.")
-    width, height = int(_number(facts, "w", 0, where)), int(_number(facts, "h", 0, where))
-    return {
-        "name": name or f"Layer {number}",
-        "x": int(_number(facts, "x", 0, where)),
-        "y": int(_number(facts, "y", 0, where)),
-        "w": width if width > 0 else image.shape[2],
-        "h": height if height > 0 else image.shape[1],
-        "opacity": _number(facts, "opacity", 1.0, where),
-        "blend_mode": facts.get("blend_mode") or "normal",
-        "rotation": _number(facts, "rotation", 0.0, where),
-        "visible": _flag(facts, "visible", True, where),
-        "flip_h": _flag(facts, "flip_h", False, where),
-        "flip_v": _flag(facts, "flip_v", False, where),
-    }
-
-
-def _read_canvas(value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(isinstance(side, Real) for side in value):
-        raise ValueError(f"The LAYERS document has the canvas {value!r}, expected (width, height).")
-    _check_sides(*value)
-    return int(value[0]), int(value[1])
-
-
-def _check_sides(width: Any, height: Any) -> None:
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ValueError(f"The canvas is {width} x {height} pixels; each side must be 1 to {MAX_SIDE}.")
-
-
-def _number(facts: Mapping[str, Any], key: str, default: float, where: str) -> float:
-    value = facts.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{where} has {key} = {value!r}, expected a number.")
-    return float(value)
-
-
-def _flag(facts: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
-    value = facts.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, Real) or value not in (0, 1):
-        raise ValueError(f"{where} has {key} = {value!r}, expected true or false.")
-    return bool(value)
-
-
-def _where(number: int) -> str:
-    return f"Item {number} of the LAYERS document"
-
-
-def _is_numbers(value: Any, dimensions: int) -> TypeGuard[Tensor]:
-    """Whether it is an ordinary tensor of floating-point numbers; what they are is not looked at."""
-    return (isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_nested
-            and not value.is_meta and value.dim() == dimensions)
-
-
-def _describe(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"{type(value).__name__}"
-    if value.is_nested or value.layout != torch.strided or value.is_meta:
-        return "a nested, sparse or meta tensor"
-    return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"

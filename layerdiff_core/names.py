@@ -1,20 +1,20 @@
-"""Names of files and folders that every system takes."""
+"""File and folder names that are valid on every system."""
 
 LONGEST_NAME = 240
-"""Bytes: most disks take 255, and an ending follows."""
+"""In bytes. Most file systems allow 255, and an extension follows."""
 
 SHOWN = 100
-"""Signs of a name that a message repeats."""
+"""The maximum number of characters of a name shown in a message."""
 
 FORBIDDEN = '/\\:*?"<>|'
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
-"""What Windows takes for devices, with any ending."""
+"""Names that Windows treats as devices, with any extension."""
 
 
 def check_name(name: str, what: str) -> None:
-    """ValueError, with what is wrong, unless `name` can be a file or folder on Windows, macOS and Linux alike.
+    """ValueError if `name` is not a valid file or folder name on Windows, macOS and Linux.
 
-    what: whose name it is, for the message.
+    what: what the name is for, for the message.
     """
     if not name:
         wrong = "It is empty."

@@ -1,4 +1,4 @@
-"""Layers laid on the canvas: moved, scaled, turned and flipped."""
+"""Places layers on the canvas: moved, scaled, rotated and flipped."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .layers import Document, Layer
 
 
 class Placed(NamedTuple):
-    """The part of a layer that lies on the canvas: colours [1,h,w,3], coverage [1,h,w] (opacity not applied)."""
+    """The part of a layer on the canvas: colours [1,h,w,3] and coverage [1,h,w], without opacity."""
 
     image: Tensor
     coverage: Tensor
@@ -21,11 +21,11 @@ class Placed(NamedTuple):
 
 
 def place(layer: Layer, canvas: tuple[int, int]) -> Placed | None:
-    """Put a layer on the canvas by its x, y, w, h, rotation and flips.
+    """Place a layer on the canvas by its x, y, w, h, rotation and flips.
 
-    canvas: width, height. Returns the part that lies on the canvas, None if there is none. Colours are straight and
-    are interpolated bilinearly together with the coverage, so that hidden colours never show; a smaller displayed size
-    averages. The border is smooth when rotated and exact when not: an enlarged layer still fills its box.
+    canvas: width, height. Returns the part on the canvas, None if there is none. Colours are straight and are interpolated
+    bilinearly, weighted by coverage, so that hidden colours never show. Downscaling averages. The border is antialiased if
+    the layer is rotated and exact if not, so that an enlarged layer still fills its box.
     """
     left, top, right, bottom = layer.bounds
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, canvas[0]), min(bottom, canvas[1])
@@ -40,7 +40,7 @@ def place(layer: Layer, canvas: tuple[int, int]) -> Placed | None:
     if height < rgba.shape[2] or width < rgba.shape[3]:
         size = (min(height, rgba.shape[2]), min(width, rgba.shape[3]))
         rgba = F.interpolate(rgba, size=size, mode="bilinear", antialias=True)
-    # Where is each pixel of the canvas in the layer? u, v: from the layer's centre, in canvas pixels, along its sides.
+    # The position of each canvas pixel in the layer: u, v from its centre along its sides, in canvas pixels.
     down = torch.arange(top, bottom, device=image.device)[:, None] + 0.5 - layer.y - height / 2
     across = torch.arange(left, right, device=image.device) + 0.5 - layer.x - width / 2
     cos, sin = math.cos(layer.rotation), math.sin(layer.rotation)
@@ -53,11 +53,11 @@ def place(layer: Layer, canvas: tuple[int, int]) -> Placed | None:
 
 
 def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
-    """A layer as pixels of the canvas: an upright, plain one.
+    """Convert a layer to an upright, plain one, whose pixels are canvas pixels.
 
-    canvas: width, height. The layer itself where it is that already, also its parts beyond the canvas; else a new one:
-    alpha of the picture in its coverage, and of what is scaled, turned or flipped what place shows. None if that is
-    nothing.
+    canvas: width, height. Returns the layer itself, with its parts beyond the canvas, if it is upright and plain already.
+    Otherwise returns a new layer, with the image's alpha in its coverage and, if the layer was scaled, rotated or flipped,
+    only the part on the canvas; None if there is none.
     """
     if layer.is_upright:
         return layer if layer.is_plain else layer.with_pixels(layer.image, layer.coverage)
@@ -70,9 +70,9 @@ def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
 
 
 def layer_pixels(document: Document) -> tuple[Tensor, Tensor]:
-    """All layers of a document, bottom first, on the canvas; opacity is left out.
+    """All layers of a document placed on the canvas, bottom first, without opacity.
 
-    Returns pictures [K,H,W,3], their colours carried on beyond the layer's edge, and coverage [K,H,W], 0..1.
+    Returns images [K,H,W,3], with colours extended beyond the layer's edge, and coverage [K,H,W], 0..1.
     """
     width, height = document.canvas
     pictures, coverages = torch.zeros(len(document.layers), height, width, 3), torch.zeros(len(document.layers), height, width)

@@ -1,4 +1,4 @@
-"""Features of the place in the picture, so that a convolutional UNet knows where it is."""
+"""Position features, which tell a convolutional UNet where in the image it is."""
 
 import math
 
@@ -10,11 +10,11 @@ POSITION_DIM = 12
 
 def position_features(height: int, width: int, device: torch.device | str = "cpu",
                       dtype: torch.dtype = torch.float32) -> Tensor:
-    """Sine and cosine of one and of two turns over the picture, the coordinate and its square, for x and for y.
+    """Sine and cosine with one and two periods over the image, the coordinate and its square, for x and for y.
 
-    Returns [1, 12, height, width], in -1..1, six of x (from left to right) and then six of y. Ours: such a UNet knows where it
-    is by its zero padding alone, and SD 1.5 is known for not heeding "on the left"; with these features that is learnt in
-    minutes.
+    Returns [1, 12, height, width], in -1..1: six features of x (from left to right), then six of y. Ours: a convolutional UNet
+    knows its position only from zero padding, and SD 1.5 is known to ignore "on the left". With these features it is learnt
+    in minutes.
     """
     along = [_along(count, device) for count in (width, height)]
     x = along[0][:, None, :].expand(-1, height, -1)

@@ -1,4 +1,4 @@
-"""From text and conditionings to one prompt a layer."""
+"""Parses layer prompts and brings token sequences to the same length."""
 
 import math
 
@@ -8,10 +8,10 @@ from .layers import MAX_LAYERS
 
 
 def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
-    """Read one layer a line, `name: prompt` or the prompt alone, background first. Returns (name, prompt) pairs.
+    """Parse layer prompts, one layer per line, as `name: prompt` or just the prompt, background first.
 
-    Empty lines are skipped; a line without a name is called after its number. ValueError for no line, a line without
-    a prompt, or more than 50 layers.
+    Returns (name, prompt) pairs. Empty lines are skipped; layers without a name are named by number. ValueError if there are
+    no lines, a line has no prompt, or there are more than 50 layers.
     """
     layers: list[tuple[str, str]] = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
@@ -32,8 +32,8 @@ def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
 
 
 def same_length(tokens: list[Tensor]) -> list[Tensor]:
-    """Repeat token sequences [1, T, dim] until all are equally long, as ComfyUI does: long prompts have 154 tokens
-    and more. ValueError where encoders of different widths meet or a sequence holds no tokens."""
+    """Repeat token sequences [1, T, dim] until all have the same length, as ComfyUI does. Long prompts have 154 tokens or
+    more. ValueError if their widths differ or a sequence is empty."""
     widths = {part.shape[-1] for part in tokens}
     if len(widths) > 1:
         raise ValueError(f"The layers' conditionings have widths {' and '.join(map(str, sorted(widths)))}, so they come from "

@@ -1,4 +1,4 @@
-"""The last convolutions of the starter's decoder: from squares of pixels to pixels, without a weave."""
+"""The last convolutions of the starter's decoder, which turn patches into pixels without a grid pattern."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class PixelHead(nn.Module):
-    """Convolutions that overlap the squares which a decoder over patches draws apart from each other.
+    """Overlapping convolutions across the patches that the decoder predicts independently of each other.
 
-    Ours: a decoder whose last layer gives whole squares leaves their borders to chance, which shows as a weave. Here that
-    layer gives `features` for squares of 2 x 2 pixels, and what becomes a pixel has seen its neighbours' squares. So few
-    and narrow convolutions at half the size cost little. `operations` is torch.nn or ComfyUI's drop-in for it.
+    Ours: if the last layer outputs whole patches, their borders do not match, which shows as a grid pattern. Here that layer
+    outputs `features` for patches of 2 x 2 pixels, and each pixel is computed from neighbouring patches as well. Few and
+    narrow convolutions at half the size cost little. operations: torch.nn or ComfyUI's replacement for it.
     """
 
     def __init__(self, features: int, width: int, operations: Any = nn):
@@ -21,7 +21,7 @@ class PixelHead(nn.Module):
         self.last = operations.Conv2d(width, 3 * 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features [N, features, H / 2, W / 2] -> pictures [N, 3, H, W], in about -1..1."""
+        """Features [N, features, H / 2, W / 2] -> images [N, 3, H, W], in about -1..1."""
         h = self.first(F.silu(x))
         h = h + self.second(F.silu(h))
         return F.pixel_shuffle(self.last(F.silu(h)), 2)

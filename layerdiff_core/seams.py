@@ -1,4 +1,4 @@
-"""Healing of seams: rims of foreign colour where a layer's mask reaches beyond its content."""
+"""Heals seams: removes colour fringes where a layer's mask extends beyond its content."""
 
 from dataclasses import replace
 
@@ -10,28 +10,28 @@ from .edges import bleed_colours, push_pull
 from .layers import Document, Layer
 
 SOLID = 0.5
-"""Coverage from which on a pixel counts to the layer's shape."""
+"""Coverage from which a pixel belongs to the layer's shape."""
 
 FOREIGN, OWN = 0.1, 0.7
-"""How far along the way from the rim's colour to the inside's a pixel is gone wholly, and stays wholly. Below the
-middle: the decoder smears the step between the two, and half of what it smeared belongs to the layer."""
+"""A pixel whose colour lies up to the first fraction of the way from the fringe's colour to the inside's is removed entirely;
+from the second on it is kept entirely. The middle of the range is below 0.5 because the decoder blurs the edge, and half of
+the blurred edge belongs to the layer."""
 
 SURE = 0.1
-"""By how much, beyond the rim's own variety, the colours of rim and inside must differ to act on it in full."""
+"""How much the colours of fringe and inside must differ, beyond the fringe's own variation, for the full effect."""
 
 SAME = 0.15
-"""Distance of two colours up to which they are one."""
+"""The distance up to which two colours count as the same."""
 
 
 def heal_seams(document: Document, reach: int = 3) -> Document:
-    """Take rims of foreign colour off the layers of a document, so that none shows where layers meet.
+    """Remove colour fringes from the layers of a document, so that no seam is visible where layers meet.
 
-    reach: pixels of the layer's picture, 1 or more, how deep a rim may be. Returns a new document. Where a rim is of one
-    colour, and of another than the inside, coverage shrinks to where the inside's colour begins, and that colour is
-    carried out to the new edge. Placement stays. A layer that is solid everywhere has no rim and stays as it is, as do
-    parts thinner than the reach and masks that are too small, which leave no trace. Source: ours, since LayerDiff names
-    the weakness and no cure; each pixel of a rim is taken for a mix of two known colours, as in matting before a known
-    background.
+    reach: the maximum width of a fringe in pixels of the layer's image, 1 or more. Returns a new document. Where a fringe has a
+    uniform colour that differs from the inside's, coverage shrinks to where the inside's colour begins, and that colour is
+    extended to the new edge. Placement does not change. Layers that are opaque everywhere have no fringe and are unchanged,
+    as are parts thinner than the reach and masks that are too small. Source: ours, since LayerDiff names the weakness but no
+    remedy; each pixel of a fringe is treated as a mix of two known colours, as in matting with a known background.
     """
     return replace(document, layers=[_heal(layer, document.canvas, reach) for layer in document.layers])
 
@@ -41,7 +41,7 @@ def _heal(layer: Layer, canvas: tuple[int, int], reach: int) -> Layer:
     if coverage.min() >= SOLID:
         return layer
     image = layer.image.float().movedim(-1, 1)
-    # Beyond the layer's box lies nothing: a rim also runs along it; but not where the canvas cuts a layer off.
+    # There is nothing beyond the layer's box, so a fringe can also run along it, except where the canvas crops the layer.
     sides = (layer.x > 0, layer.x + layer.w < canvas[0], layer.y > 0, layer.y + layer.h < canvas[1])
     left, right, top, bottom = ((reach + 1) * side for side in sides)
     coverage = F.pad(coverage, (left, right, top, bottom))
@@ -51,7 +51,7 @@ def _heal(layer: Layer, canvas: tuple[int, int], reach: int) -> Layer:
 
 
 def _take_off(image: Tensor, coverage: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """image [1,3,H,W] and coverage [1,1,H,W] without their rim."""
+    """Remove the fringe from image [1,3,H,W] and coverage [1,1,H,W]."""
     solid = (coverage >= SOLID).float()
     inner = _shrink(solid, reach)
     if not inner.any():
@@ -65,14 +65,14 @@ def _take_off(image: Tensor, coverage: Tensor, reach: int) -> tuple[Tensor, Tens
     own = ((image - rim) * away).sum(1, keepdim=True) / distance.clamp_min(1e-4)
     own = ((own - FOREIGN) / (OWN - FOREIGN)).clamp(0, 1)
     sure = ((distance.sqrt() - variety) / SURE).clamp(0, 1)
-    # Where the layer has the rim's colour within, too, the rim is its own: an outline, a penguin's back.
+    # If the inside also has the fringe's colour, it is not a fringe but part of the object: an outline, a penguin's back.
     alike = (image - rim).square().sum(1, keepdim=True).sqrt() < SAME
     within = (alike * _shrink(solid, reach + 1)).sum() / outermost.sum()
     sure = sure * (1 - within).clamp_min(0)
-    # What stands further off from any inside than a rim can be is a thin part, whose colour may be its own.
+    # Anything farther from the inside than a fringe can be is a thin part, which may have a colour of its own.
     foreign = (1 - own * own * (3 - 2 * own)) * sure * _grow(inner, reach + 1) * (1 - inner)
     gone = 1 - coverage
-    for _ in range(reach):  # Only what is joined to the outside goes: a spot within the layer is no rim.
+    for _ in range(reach):  # Only pixels connected to the outside are removed; a spot inside the layer is not a fringe.
         gone = torch.maximum(gone, torch.minimum(_grow(gone, 1), foreign))
     healed = torch.minimum(coverage, 1 - gone)
     near = _grow(coverage - healed, 2)

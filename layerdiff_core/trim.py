@@ -1,4 +1,4 @@
-"""Layers as upright pixels, and cropped to what is in them: what files and neighbours in an image editor want."""
+"""Converts layers to upright pixels and crops them to their content, for files that image editors open."""
 
 from dataclasses import replace
 
@@ -10,11 +10,11 @@ from .placement import upright
 
 
 def bake(document: Document) -> Document:
-    """Turn scaled, rotated and flipped layers of a document into the pixels that they show on its canvas.
+    """Convert the scaled, rotated and flipped layers of a document to the pixels that they show on its canvas.
 
-    Returns a new document of that canvas, its layers upright and plain. Upright layers keep their pixels, also those
-    beyond the canvas; of the others only what lies on the canvas stays, one transparent pixel where that is nothing. The
-    composite stays the same in 8 bits. Source: ours; a file has whole pixels only.
+    Returns a new document with the same canvas, whose layers are upright and plain. Upright layers keep their pixels, also
+    those beyond the canvas. Of all others only the part on the canvas is kept, or one transparent pixel if there is none. The
+    composite stays the same in 8 bits. Source: ours; files can only store whole pixels.
     """
     canvas = document.canvas
     return replace(document, fixed_canvas=canvas, layers=[_bake(layer, canvas) for layer in document.layers])
@@ -27,18 +27,18 @@ def _bake(layer: Layer, canvas: tuple[int, int]) -> Layer:
                                  flip_v=False)  # fmt: skip
     image, coverage = shown.image, shown.coverage
     if not layer.is_upright:
-        # Beyond the edge of what was turned or scaled stands no colour. Editors that filter a layer would mix it in.
+        # There is no colour beyond the edge of a transformed layer. Editors that filter the layer would mix in black.
         carried = bleed_colours(image.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
         image = torch.where(coverage[..., None] >= EMPTY, image, carried)
     return shown.with_pixels(image, coverage)
 
 
 def trim(document: Document) -> Document:
-    """Crop each layer of a document to its content; x, y, w and h follow.
+    """Crop each layer of a document to its content and adjust x, y, w and h.
 
-    Content is coverage of at least 1/512, half a step of 8 bits: the composite changes by less than that a layer. A
-    layer without content becomes one transparent pixel at its place. Layers come back as bake gives them. Source: ours;
-    whole-canvas layers make big files and hide in an editor what is where.
+    Content is coverage of at least 1/512, half a step in 8 bits, so the composite changes by less than that per layer. A
+    layer without content becomes one transparent pixel at its position. Layers are returned as by `bake`. Source: ours;
+    layers of the size of the canvas make large files, and an editor does not show where their content is.
     """
     baked = bake(document)
     return replace(baked, layers=[_trim(layer) for layer in baked.layers])

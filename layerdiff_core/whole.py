@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place under another name, then put there in one step."""
+"""Writes files atomically: under a temporary name in the same folder, then renamed in one step."""
 
 import errno
 import os
@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 MARK, ENDING = ".layerdiff-", ".part"
-"""Of the names of unfinished files and folders: no list of models, pictures or layered files takes them for one of its own,
-and ComfyUI's counter of saved files passes over them."""
+"""Start and extension of the names of unfinished files and folders. No list of models, images or layered files includes such
+names, and ComfyUI's counter of saved files skips them."""
 
 STALE_SECONDS = 24 * 3600
-"""Age from which what is unfinished cannot be somebody's who still writes: a process that was killed left it."""
+"""Age from which an unfinished file cannot still be in use, but was left behind by a killed process."""
 
 SHOWN = 100
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -28,11 +28,11 @@ _swept: set[Path] = set()
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file or a folder that shall appear at `path` only when all of it is written.
+    """Context manager to write a file or folder that appears at `path` only when it is complete.
 
-    Gives a path in the same folder, which is made where it is missing; nothing is there yet. At the end what was written
-    takes the place of a former file; where anything was raised it is removed, and the former file stays. RuntimeError in
-    plain words for what the system refused: a full disk, no permission, a name that is too long.
+    Yields an unused path in the same folder, which is created if needed. At the end, the new file replaces an existing one. If
+    an exception is raised, it is removed and the existing file stays. RuntimeError with an explanation if the system refuses:
+    the disk is full, permission is missing, or the name is too long.
     """
     part = path.parent / f"{MARK}{secrets.token_hex(4)}{ENDING}"
     try:
@@ -48,9 +48,9 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_set(folder: Path) -> Iterator[Path]:
-    """Where to write several files that shall appear in `folder` only when all of them are written, else none.
+    """Context manager to write several files that appear in `folder` only when all of them are complete.
 
-    Gives a folder of its own. RuntimeError as `whole` raises it.
+    Yields a folder to write them to. RuntimeError as in `whole`.
     """
     part = folder / f"{MARK}{secrets.token_hex(4)}{ENDING}"
     moved: list[Path] = []
@@ -70,24 +70,24 @@ def whole_set(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all. RuntimeError as `whole` raises it."""
+    """Write a text file in UTF-8, completely or not at all. RuntimeError as in `whole`."""
     with whole(path) as part:
         part.write_text(text, "utf-8")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Write a safetensors file with `facts` as its metadata, whole or not at all. RuntimeError as `whole` raises it."""
+    """Write a safetensors file with `facts` as its metadata, completely or not at all. RuntimeError as in `whole`."""
     with whole(path) as part:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part, metadata=dict(facts))
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a path is that of something unfinished, or lies in it."""
+    """Whether a path is that of an unfinished file or folder, or inside one."""
     return any(name.startswith(MARK) and name.endswith(ENDING) for name in path.parts)
 
 
 def system_words(error: OSError) -> str:
-    """Why the system refused to write a file, and what to do, as a sentence."""
+    """A sentence that says why a file could not be written and what to do."""
     if error.errno in FULL:
         return ("The disk is full, your quota is used up, or the file is too large for the file system. Free some space, or "
                 "choose another folder, and run again.")
@@ -102,15 +102,15 @@ def system_words(error: OSError) -> str:
 
 def _in_words(error: OSError | SafetensorError, what: str, folder: Path) -> str:
     if not isinstance(error, OSError):
-        # The library that writes tensors tells the system's error in its text alone.
+        # safetensors reports the system's error number only in the text of its exception.
         number = re.search(r"os error (\d+)", str(error))
-        # The last argument is Windows' own number, which Python turns into the common one; elsewhere it counts for nothing.
+        # The last argument is Windows' error number, which Python translates to errno. Other systems ignore it.
         error = OSError(int(number[1]), str(error), None, int(number[1])) if number else OSError(str(error))
     return f"{what} could not be written to {str(folder)!r}. Nothing was saved. {system_words(error)}"
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed left unfinished in a folder; once a process, since a folder may be large."""
+    """Remove unfinished files left in a folder by killed processes. Done once per process, because folders may be large."""
     if folder in _swept:
         return
     _swept.add(folder)
@@ -124,7 +124,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, as far as the system lets us: what stays is swept later."""
+    """Remove a file or folder as far as possible. Anything that remains is swept later."""
     with suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)

@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ..layerdiff_core.blend import MODES
 from ..layerdiff_core.composite import composite
 from ..layerdiff_core.edits import apply_edits
-from ..layerdiff_core.layers import MAX_LAYERS, MAX_SIDE, Document, change_layer
+from ..layerdiff_core.layer_fields import MAX_SIDE
+from ..layerdiff_core.layers import MAX_LAYERS, Document, change_layer
 from .host.panel import panel_ui
 from .host.types import LAYERS
 from .inputs import LINEAR, check_limits, colour_space_input, edits_input

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from layerdiff_core.blend import MODES
-from layerdiff_core.layers import FIELDS, Document, Layer
+from layerdiff_core.layer_fields import FIELDS
+from layerdiff_core.layers import Document, Layer
 
 NAMES = ["background", "Katze im Regen", "猫", "déjà vu/..\\", "<&\"'>\n\t", "🦊 fox", "عنوان", "x" * 300]
 

@@ -1,4 +1,4 @@
-"""One animated picture that lays layer on layer, bottom first: a preview for pages and messages."""
+"""An animated WebP that adds one layer at a time, bottom first: a preview for web pages and messages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +10,19 @@ from ..whole import whole
 from .pixels import merged_rgba
 
 SIDE = 1024
-"""Longest side in pixels: it is a preview, and WebP ends at 16383."""
+"""The longest side in pixels. It is only a preview, and WebP is limited to 16383."""
 
 STEP_MS, LAST_MS = 700, 2500
 QUALITY = 90
 EXIF_MODEL = 0x0110
-"""Where ComfyUI keeps the prompt in a WebP; further texts follow in the tags below it."""
+"""The EXIF tag in which ComfyUI stores the prompt in a WebP. Further texts use the tags below it."""
 
 
 def write_animation(document: Document, path: Path, text: dict[str, str], linear: bool = False) -> None:
-    """Write an endless animated WebP: frame k shows the k lowest visible layers together, the last stays longest.
+    """Write a looping animated WebP in which frame k shows the k lowest visible layers and the last frame stays longest.
 
-    Frames have alpha and are scaled down to 1024 pixels at most. text: metadata, stored as ComfyUI's animated WebP
-    node does it. linear: as composite takes it. ValueError where there is nothing to show, or numbers are not finite.
+    Frames have alpha and are scaled down to at most 1024 pixels. text: metadata, stored like that of ComfyUI's Save Animated
+    WEBP node. linear: as in composite. ValueError if no layer is visible or values are not finite.
     """
     layers = [layer for layer in document.layers if layer.visible]
     still = replace(document, fixed_canvas=document.canvas)

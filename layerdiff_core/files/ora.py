@@ -1,4 +1,4 @@
-"""OpenRaster, which GIMP, Krita and MyPaint open: layers as PNG and their order as XML in one zip archive."""
+"""OpenRaster files, which GIMP, Krita and MyPaint open: a zip archive with layers as PNG files and their order as XML."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,13 @@ from .pixels import file_layers, layer_rgba, merged_rgba
 from .safe import SHOWN, FileError, Limits, check_archive, parse_xml, read_png, read_text, reading
 
 THUMBNAIL = 256
-"""The standard's largest side of a thumbnail."""
+"""The longest side of a thumbnail that the standard allows."""
 
 OURS = "{urn:layerdiff}"
-"""Namespace of our own attributes, which other programs pass over."""
+"""The namespace of this pack's attributes, which other programs ignore."""
 
 NOT_IN_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-"""A regular expression for the signs that XML cannot hold."""
+"""A regular expression for the characters that XML does not allow."""
 
 NEAREST = {
     "exclusion": "svg:difference", "linear-burn": "svg:color-burn", "vivid-light": "svg:hard-light",
@@ -31,7 +31,7 @@ NEAREST = {
     "subtract": "svg:difference", "divide": "svg:color-dodge", "grain-extract": "svg:difference",
     "grain-merge": "svg:overlay",
 }  # fmt: skip
-"""For blend modes that the standard lacks what looks most like them; our own attribute keeps the exact one."""
+"""The closest standard modes for blend modes that the standard lacks. The pack's own attribute keeps the exact mode."""
 
 COMPOSITE_OPS = {mode: f"svg:{mode}" for mode in MODES} | {"normal": "svg:src-over", "linear-dodge": "svg:plus"} | NEAREST
 
@@ -39,10 +39,10 @@ COMPOSITE_OPS = {mode: f"svg:{mode}" for mode in MODES} | {"normal": "svg:src-ov
 def write_ora(document: Document, path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
     """Write a document as an OpenRaster file.
 
-    Layers hold straight colours with the coverage as alpha; opacity, blend mode, visibility and place stand beside them.
-    A layer that is scaled, turned or flipped is written as it lies on the canvas. text: metadata of the merged picture,
-    key by key. linear: for the merged picture. trim: crop each layer to its content. ValueError for numbers that are not finite.
-    Source: OpenRaster 0.0.5, baseline.
+    Layers are stored with straight colours and their coverage as alpha. Opacity, blend mode, visibility and position are
+    stored separately. A layer that is scaled, rotated or flipped is written as it appears on the canvas. text: metadata of the
+    merged image, by key. linear: for the merged image. trim: crop each layer to its content. ValueError for values that are
+    not finite. Source: OpenRaster 0.0.5, baseline.
     """
     layers = file_layers(document, trim)
     merged = merged_rgba(document, linear)
@@ -76,10 +76,10 @@ def write_ora(document: Document, path: Path, text: dict[str, str], linear: bool
 
 
 def read_ora(path: Path) -> Document:
-    """Read an OpenRaster file, groups taken apart into their layers.
+    """Read an OpenRaster file. Groups are replaced by their layers.
 
-    A group's place, visibility and opacity go to its layers. ValueError says what is wrong with the file: damaged,
-    larger than safe.Limits allows, an archive with tricks, or a blend mode that is not known here.
+    A group's position, visibility and opacity are applied to its layers. ValueError if the file is damaged, exceeds
+    safe.Limits, is an unsafe archive, or has an unknown blend mode.
     """
     limits = Limits(path.name)
     with reading(path.name), ZipFile(path) as archive:
@@ -95,7 +95,7 @@ def read_ora(path: Path) -> Document:
 
 
 def _layer_facts(root: ElementTree.Element) -> list[dict[str, Any]]:
-    """All layers of a stack and the stacks within it, top first, with what is said of each and its src."""
+    """The attributes of all layers of a stack and its nested stacks, top layer first, including their src."""
     found = []
     waiting = [(root, {"x": 0, "y": 0, "opacity": 1.0, "visible": True})]
     while waiting:
@@ -115,9 +115,9 @@ def _layer_facts(root: ElementTree.Element) -> list[dict[str, Any]]:
 
 
 def _mode(facts: dict[str, str]) -> str:
-    """A layer's blend mode: our own attribute's where nobody changed the mode since, else that of its composite-op.
+    """A layer's blend mode: from the pack's attribute if the mode was not changed since, otherwise from its composite-op.
 
-    What other programs add to the standard has their name before the colon, and blanks or underscores in it.
+    Modes that other programs add to the standard have a prefix before a colon, and may contain spaces or underscores.
     """
     composite_op = facts.get("composite-op", "svg:src-over")
     ours = facts.get(OURS + "blend-mode", "")
@@ -144,7 +144,7 @@ def _member(number: int) -> str:
 
 
 def _xml_text(name: str) -> str:
-    """The name without the signs that XML cannot hold."""
+    """The name without the characters that XML does not allow."""
     return re.sub(NOT_IN_XML, "\ufffd", name)
 
 

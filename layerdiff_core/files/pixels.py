@@ -1,4 +1,4 @@
-"""What the writers of layered files share: layers as upright bytes, and the merged picture."""
+"""Shared by the writers of layered files: layers as upright bytes, and the merged image."""
 
 import numpy as np
 import torch
@@ -11,20 +11,20 @@ from ..trim import trim as trim_layers
 
 
 def file_layers(document: Document, trim: bool) -> list[Layer]:
-    """The layers of a document as a file can hold them, as trim.bake gives them, bottom first.
+    """The layers of a document as returned by trim.bake, bottom first, so that a file can store them.
 
-    trim: cropped to their content. ValueError for numbers that are not finite.
+    trim: crop them to their content. ValueError for values that are not finite.
     """
     document.check_finite()
     return (trim_layers(document) if trim else bake(document)).layers
 
 
 def layer_rgba(layer: Layer) -> np.ndarray:
-    """A layer (as file_layers gives it) as uint8 [h,w,4], not premultiplied, its opacity left out; hidden colours stay."""
+    """A layer from file_layers as uint8 [h,w,4], not premultiplied, without its opacity. Hidden colours are kept."""
     rgba = torch.cat([layer.image, layer.coverage[..., None]], dim=-1)[0].float()
     return rgba.clamp_(0, 1).mul_(255).round_().byte().cpu().numpy()
 
 
 def merged_rgba(document: Document, linear: bool) -> np.ndarray:
-    """The composite as uint8 [H,W,4], not premultiplied. linear: as composite takes it."""
+    """The composite as uint8 [H,W,4], not premultiplied. linear: as in composite."""
     return to_rgba(*composite(document, linear))

@@ -1,4 +1,4 @@
-"""A folder of PNG files, one a layer, and a layers.json that says how they lie: for scripts, engines and web pages."""
+"""A folder with one PNG file per layer and a layers.json that describes them, for scripts, game engines and web pages."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from .safe import SHOWN, FileError, Limits, file_beside, read_png, read_text, re
 INDEX = "layers.json"
 FORMAT, VERSION = "layers-png", 1
 FIELDS = ("name", "x", "y", "opacity", "blend_mode", "visible")
-"""What layers.json says of each layer beside its file, bottom layer first. x, y: its corner on the canvas."""
+"""The fields of each layer in layers.json besides its file, bottom layer first. x, y: its upper left corner on the canvas."""
 
 
 def write_png_folder(
     document: Document, folder: Path, text: dict[str, str], linear: bool = False, trim: bool = False
 ) -> None:
-    """Write a document as a folder of RGBA PNG, layers.json and composite.png.
+    """Write a document as a folder with RGBA PNG files, layers.json and composite.png.
 
-    folder: is made and must not be there. Layers hold straight colours with the coverage as alpha; a layer that is
-    scaled, turned or flipped is written as it lies on the canvas. text: metadata of every PNG, key by key. linear: for
-    the composite. trim: crop each layer to its content. ValueError for numbers that are not finite. Source: ours.
+    folder: is created and must not exist. Layers are stored with straight colours and their coverage as alpha. A layer that is
+    scaled, rotated or flipped is written as it appears on the canvas. text: metadata of every PNG, by key. linear: for the
+    composite. trim: crop each layer to its content. ValueError for values that are not finite. Source: ours.
     """
     layers = file_layers(document, trim)
     merged = merged_rgba(document, linear)
@@ -43,10 +43,10 @@ def write_png_folder(
 
 
 def read_png_folder(path: Path) -> Document:
-    """Read a folder that write_png_folder wrote, or one made like it.
+    """Read a folder written by write_png_folder, or one like it.
 
-    path: its layers.json; the pictures lie beside it. Of a layer only "file" must be said. ValueError says what is wrong:
-    damaged, larger than safe.Limits allows, names that lead elsewhere.
+    path: its layers.json, with the images in the same folder. Only "file" is required for each layer. ValueError if it is
+    damaged, exceeds safe.Limits, or has file names that point to another folder.
     """
     limits = Limits(path.name)
     with reading(path.name), path.open("rb") as file:

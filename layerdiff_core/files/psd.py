@@ -1,4 +1,4 @@
-"""Photoshop files, which nearly every image editor opens: layers with real masks, blend modes and the merged picture."""
+"""Photoshop files, which nearly every image editor opens: layers with layer masks and blend modes, and the merged image."""
 
 import json
 from html import escape
@@ -43,41 +43,41 @@ MODES = {
 }  # fmt: skip
 
 NEAREST = {"grain-extract": BlendMode.SUBTRACT, "grain-merge": BlendMode.LINEAR_LIGHT}
-"""What stands in for the modes that Photoshop does not have; our own data restores them."""
+"""Substitutes for blend modes that Photoshop does not have. The pack's own metadata restores the original modes."""
 
 FOREIGN = {BlendMode.DARKER_COLOR: "darken", BlendMode.LIGHTER_COLOR: "lighten"}
-"""What stands in for the modes that we do not have; all further ones become normal."""
+"""Substitutes for Photoshop's blend modes that the pack does not have. All others become normal."""
 
 READ_MODES = FOREIGN | {key: mode for mode, key in MODES.items()}
 
 NAMESPACE = "urn:layerdiff/"
 EXACT = f"{{{NAMESPACE}}}layers"
-"""The property of ours in the file's XMP: JSON, what a Photoshop file cannot say of its layers, by their ids."""
+"""The pack's property in the file's XMP: JSON with what Photoshop's format cannot store about layers, by layer id."""
 
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
     f'xmlns:layerdiff="{NAMESPACE}">{{}}</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
-"""The frame of a file's metadata; the id is the standard's, the same in every file."""
+"""The wrapper of a file's XMP metadata. The id is defined by the standard and the same in every file."""
 
 LONGEST_OLD_NAME = 255
 
 
 def write_psd(document: Document, path: Path, text: dict[str, str], linear: bool = False, trim: bool = False) -> None:
-    """Write a document as a Photoshop file of 8 bits.
+    """Write a document as a Photoshop file with 8 bits per channel.
 
-    Each layer has opaque colours, also where its mask hides them, and its coverage as a layer mask (none where it covers
-    everything); name, opacity, blend mode, visibility and place stand beside them, also beyond the canvas. A layer that
-    is scaled, turned or flipped is written as it lies on the canvas. text: metadata, into the file's XMP. linear: for
-    the merged picture; Photoshop stacks the layers in display space. trim: crop each layer to its content. ValueError
-    for numbers that are not finite. Source: Adobe Photoshop File Formats Specification.
+    Each layer has opaque colours, also where its mask hides them, and its coverage as a layer mask (none if it covers
+    everything), with name, opacity, blend mode, visibility and position, also beyond the canvas. A layer that is scaled,
+    rotated or flipped is written as it appears on the canvas. text: metadata, stored in the file's XMP. linear: for the merged
+    image; Photoshop itself composites in display space. trim: crop each layer to its content. ValueError for values that are
+    not finite. Source: Adobe Photoshop File Formats Specification.
     """
     layers = file_layers(document, trim)
     written = [_write_layer(number, layer) for number, layer in enumerate(layers, 1)]
     merged = merged_rgba(document, linear)
     transparent = bool(merged[..., 3].min() < 255)
-    if transparent:  # Photoshop keeps the merged picture mixed with white.
+    if transparent:  # Photoshop stores the merged image blended with white.
         alpha = merged[..., 3:] / 255
         merged[..., :3] = (merged[..., :3] * alpha + 255 * (1 - alpha)).round()
     planes = np.ascontiguousarray(merged[..., : 3 + transparent].transpose(2, 0, 1))
@@ -85,7 +85,7 @@ def write_psd(document: Document, path: Path, text: dict[str, str], linear: bool
     header = FileHeader(channels=len(planes), width=width, height=height)
     picture = ImageData(Compression.RLE)
     picture.set_data([each.tobytes() for each in planes], header)
-    # A negative count says that the merged picture has transparency.
+    # A negative count means that the merged image has transparency.
     info = LayerInfo(-len(layers) if transparent else len(layers), LayerRecords([record for record, _ in written]),
                      ChannelImageData([channels for _, channels in written]))  # fmt: skip
     resources = ImageResources.new()
@@ -139,13 +139,13 @@ def _xmp(layers: list[Layer], text: dict[str, str]) -> bytes:
 
 
 def read_psd(path: Path) -> Document:
-    """Read a Photoshop file (PSD or PSB, RGB or grey, 8 or 16 bits), groups taken apart.
+    """Read a Photoshop file (PSD or PSB, RGB or grey, 8 or 16 bits). Groups are replaced by their layers.
 
-    A group's visibility, opacity and mask go to its layers, and so does the coverage of the layer that others are
-    clipped to. Layers without pixels (adjustments, empty ones) become one transparent pixel; effects are left out. A
-    file without layers gives one of its picture. What the format rounds comes back exactly where the file has it in its
-    metadata and nothing was changed since. ValueError says what is wrong with the file: damaged, larger than
-    safe.Limits allows, of another colour mode.
+    A group's visibility, opacity and mask are applied to its layers, and clipped layers are masked by the layer they are
+    clipped to. Layers without pixels (adjustments, empty layers) become one transparent pixel; effects are ignored. A file
+    without layers gives one layer with its image. Values that the format rounds are restored exactly if the file has them in
+    its metadata and they were not changed since. ValueError if the file is damaged, exceeds safe.Limits, or has another
+    colour mode.
     """
     limits = Limits(path.name)
     with reading(path.name):
@@ -162,10 +162,10 @@ def read_psd(path: Path) -> Document:
         if not records:
             found = [read_flat(psd.image_data, header, limits)]
         else:
-            del psd  # so that packed pixels go as soon as they are unpacked
+            del psd  # so that packed pixels are freed as soon as they are unpacked
             found = read_layers(records, channels, header, limits)
         layers: list[Layer] = []
-        while found:  # so that what was found goes as soon as it is a layer
+        while found:  # so that each entry is freed as soon as it has become a layer
             layers.append(_to_layer(found.pop(0), exact, len(layers) + 1))
         return Document(layers, (header.width, header.height))
 
@@ -178,20 +178,20 @@ def _packed_layers(psd: PSD) -> tuple[list[LayerRecord], list[ChannelDataList]]:
 
 
 def _read_exact(xmp: bytes, file: str) -> dict[int, dict[str, Any]]:
-    """What write_psd put into the metadata, by the layers' ids. Editors write it anew as an element or an attribute."""
+    """The metadata written by write_psd, by layer id. Editors may rewrite it as an element or an attribute."""
     if NAMESPACE.encode() not in xmp:
         return {}
     found = find_property(xmp, f"The metadata of {file}", EXACT)
     if len(found) > MAX_TEXT:
-        raise FileError(f"The metadata of {file} say more of its layers than can be. Save it again.")
+        raise FileError(f"The layer metadata of {file} is too large. Save it again.")
     return {facts["id"]: facts for facts in json.loads(found)} if found else {}
 
 
 def _to_layer(found: Found, exact: dict[int, dict[str, Any]], number: int) -> Layer:
-    """A layer as read_layers gives it, with opacity and blend mode as a document has them."""
+    """Convert the result of read_layers to a layer, with a document's opacity and blend mode."""
     mode, opacity = READ_MODES.get(found.key, "normal"), found.opacity / 255
     facts = {} if found.id is None else exact.get(found.id, {})
-    # Only what still is as it was written: an editor may have changed it.
+    # Only values that are still as written, because an editor may have changed them.
     if facts and _mode_key(facts["blend_mode"]) is found.key:
         mode = facts["blend_mode"]
     if facts and _opacity_byte(facts["opacity"]) == found.opacity:

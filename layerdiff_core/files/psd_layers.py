@@ -1,4 +1,4 @@
-"""The layers inside a Photoshop file: their records and packed channels turned into pixels and what is said of them."""
+"""Reads the layers of a Photoshop file: turns their records and packed channels into pixels and properties."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from psd_tools.psd.layer_and_mask import ChannelData, LayerRecord
 from .safe import MAX_PIXELS, FileError, Limits
 
 COLOURS = {ColorMode.RGB: (0, 1, 2), ColorMode.GRAYSCALE: (0, 0, 0)}
-"""The colour modes that are read, and the channels that hold red, green and blue."""
+"""The supported colour modes, with the channels that hold red, green and blue."""
 
 Box = tuple[int, int, int, int]
-"""Left, top, width, height on the canvas."""
+"""Left, top, width and height on the canvas."""
 
 
 @dataclass
 class Found:
-    """A layer as its record and channels say it; groups and layers that it is clipped to change it further.
+    """A layer as read from its record and channels, before groups and clipping are applied.
 
-    image: [1,h,w,3]. coverage: [1,h,w], 0..1. opacity: 0..255. key: its blend mode. id: None without one. share: 0..1,
-    by which groups and Photoshop's fill make it more transparent.
+    image: [1,h,w,3]. coverage: [1,h,w], 0..1. opacity: 0..255. key: its blend mode. id: None if it has none. share: 0..1,
+    a further opacity, from groups and Photoshop's fill opacity.
     """
 
     image: torch.Tensor
@@ -43,21 +43,21 @@ class Found:
 
     @property
     def box(self) -> Box:
-        """Where it lies."""
+        """The layer's box on the canvas."""
         height, width = self.coverage.shape[1:]
         return self.x, self.y, width, height
 
     def cover(self, coverage: np.ndarray | None) -> None:
-        """Let it be only where coverage, uint8 of its size, is too."""
+        """Multiply the layer's coverage by another one, uint8 of the same size."""
         if coverage is not None and coverage.min() < 255:
-            # In place: it may be as large as the limits allow, and copies of it would double that.
+            # In place, because the layer may be as large as the limits allow and a copy would double that.
             self.coverage.mul_(torch.from_numpy(coverage.copy())).div_(255)
 
 
 def read_layers(records: list[LayerRecord], channels: list[Any], header: FileHeader, limits: Limits) -> list[Found]:
-    """The layers of a file, bottom first, as its records and packed channels give them; channels is emptied on the way.
+    """The layers of a file, bottom first, from its records and packed channels. Empties `channels` to free memory.
 
-    FileError for what is unsound.
+    FileError if the file is damaged.
     """
     layers: list[Found] = []
     starts: list[int] = []
@@ -85,7 +85,7 @@ def read_layers(records: list[LayerRecord], channels: list[Any], header: FileHea
 
 
 def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> Found:
-    """The one picture of a file without layers."""
+    """The image of a file without layers."""
     limits.layer(header.width, header.height)
     if header.width * header.height * header.channels > 4 * MAX_PIXELS:
         raise FileError(f"{limits.file} has {header.channels} channels, too many for its size. Delete the channels that are not "
@@ -97,9 +97,9 @@ def read_flat(picture: ImageData, header: FileHeader, limits: Limits) -> Found:
 
 
 def unpack(packed: ChannelData | ImageData, width: int, height: int, header: FileHeader) -> np.ndarray:
-    """Unpacked samples, uint8 [height, width]; sixteen bits become eight. FileError if there are fewer than that.
+    """Unpack a channel to uint8 [height, width]; 16 bits become 8. FileError if there is too little data.
 
-    Ours rather than the library's, which puts black in place of what it cannot unpack.
+    Used instead of the library's function, which replaces data that it cannot unpack with black.
     """
     sample = header.depth // 8
     size = width * height * sample
@@ -118,7 +118,7 @@ def unpack(packed: ChannelData | ImageData, width: int, height: int, header: Fil
 
 
 def _section(record: LayerRecord) -> SectionDivider:
-    """Whether a record opens or closes a group or, OTHER, is a layer."""
+    """Whether a record opens a group, closes one, or is a layer (OTHER)."""
     for tag in (Tag.SECTION_DIVIDER_SETTING, Tag.NESTED_SECTION_DIVIDER_SETTING):
         if (setting := record.tagged_blocks.get_data(tag)) is not None:
             return setting.kind
@@ -141,7 +141,7 @@ def _read_layer(
     colours = [ChannelID(number) for number in COLOURS[header.color_mode]]
     image = _image(unpack(packed[colour], width, height, header) for colour in colours)
     for colour in set(colours):
-        del packed[colour]  # its memory is needed
+        del packed[colour]  # frees its memory
     layer = Found(image, torch.ones(1, height, width), **facts)
     if ChannelID.TRANSPARENCY_MASK in packed:
         layer.cover(unpack(packed[ChannelID.TRANSPARENCY_MASK], width, height, header))
@@ -150,7 +150,7 @@ def _read_layer(
 
 
 def _image(planes: Iterable[np.ndarray]) -> torch.Tensor:
-    """Red, green and blue as a picture [1,h,w,3]; each plane is taken when it is its turn, so that one is there at a time."""
+    """Combine red, green and blue into an image [1,h,w,3]. Planes are consumed one by one, so that only one is in memory."""
     image = torch.empty(0)
     for number, plane in enumerate(planes):
         image = image if number else torch.empty(1, *plane.shape, 3)
@@ -161,7 +161,7 @@ def _image(planes: Iterable[np.ndarray]) -> torch.Tensor:
 def _mask(
     record: LayerRecord, packed: dict[ChannelID, ChannelData], header: FileHeader, box: Box
 ) -> np.ndarray | None:
-    """The record's layer mask as it lies on the box, uint8; None where it has none or it is switched off."""
+    """The record's layer mask within the box, uint8; None if it has none or the mask is disabled."""
     mask = record.mask_data
     if mask is None or mask.flags.mask_disabled or ChannelID.USER_LAYER_MASK not in packed:
         return None
@@ -176,7 +176,7 @@ def _mask(
 
 
 def _window(plane: np.ndarray, left: int, top: int, around: int, box: Box) -> np.ndarray:
-    """What is seen of a plane, which lies at left and top, through the box; around stands beside the plane."""
+    """The part of a plane at left, top that lies within the box. around: the value outside the plane."""
     x, y, width, height = box
     seen = np.full((height, width), around, np.uint8)
     right, bottom = min(left + plane.shape[1], x + width), min(top + plane.shape[0], y + height)
@@ -188,7 +188,7 @@ def _window(plane: np.ndarray, left: int, top: int, around: int, box: Box) -> np
 
 
 def _clip(layer: Found, base: Found) -> None:
-    """Let a layer be only where the one beneath it that it is clipped to is."""
+    """Mask a layer with the layer below that it is clipped to."""
     coverage = (base.coverage[0] * 255).round().byte().numpy()
     layer.cover(_window(coverage, base.x, base.y, 0, layer.box))
     layer.visible &= base.visible

@@ -1,4 +1,4 @@
-"""Foreign files read without trust: limits on what they may unfold to, archives, XML, names and PNG checked on the way."""
+"""Reads untrusted files: limits their unpacked size, and checks archives, XML, file names and PNG files."""
 
 import re
 from collections.abc import Iterator
@@ -14,39 +14,40 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..layers import MAX_LAYERS, MAX_SIDE
+from ..layer_fields import MAX_SIDE
+from ..layers import MAX_LAYERS
 
 MAX_PIXELS = 30_000_000
-"""Of all layers of a file together, and of its canvas. A layer's pixel takes 16 bytes, so memory stays under 1 GB."""
+"""Limit for all layers of a file together, and for its canvas. A pixel of a layer takes 16 bytes, so memory stays below 1 GB."""
 
 MAX_TEXT = 2 << 20
-"""Bytes of the XML or JSON that describes a file's layers; metadata such as a workflow lie elsewhere."""
+"""Maximum size in bytes of the XML or JSON that describes a file's layers. Metadata such as a workflow is stored elsewhere."""
 
 MAX_ELEMENTS, MAX_METADATA_ELEMENTS = 20_000, 300_000
-"""Elements and attributes of an XML text: of a description of layers, and of metadata, in which Photoshop may list each
-picture that ever was in a file. A few bytes in a file take hundreds in memory."""
+"""Maximum number of elements and attributes in XML that describes layers, and in XML metadata, where Photoshop may list every
+image that was ever in the file. A few bytes in a file take hundreds in memory."""
 
 MAX_MEMBERS, MAX_UNPACKED = 1000, 1 << 30
-"""Of an archive: members, and bytes that they say they unpack to. Pictures are unpacked as they are read, never whole."""
+"""Limits for an archive: its members, and the unpacked bytes they declare. Images are unpacked one at a time."""
 
 BAND = 1 << 20
-"""Pixels that are turned into numbers at a time."""
+"""Pixels converted to floating point at a time."""
 
 
 SHOWN = 200
-"""Signs that a message repeats of what a file or a parser says."""
+"""The maximum number of characters from a file or a parser shown in a message."""
 
 
 class FileError(ValueError):
-    """What is wrong with a file, in words for the user."""
+    """An error in a file, with a message for the user."""
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while `what` (a file, as the user knows it) is read into a FileError that names it.
+    """Turn any error while reading `what` (the file's name for the user) into a FileError that names it.
 
-    A FileError goes through as it is. The parsers beneath fail on damaged data with errors of every kind, from
-    struct.error to RecursionError, which is why all are caught here.
+    A FileError passes through unchanged. All errors are caught, because parsers fail on damaged data with errors of every
+    kind, from struct.error to RecursionError.
     """
     try:
         yield
@@ -62,7 +63,7 @@ def reading(what: str) -> Iterator[None]:
 
 
 class Limits:
-    """What one file may still unfold to. file: its name, for the messages."""
+    """Counts what a file unpacks to against the limits. file: its name, for the messages."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -70,12 +71,12 @@ class Limits:
         self.pixels = 0
 
     def canvas(self, width: int, height: int) -> None:
-        """FileError unless the canvas has sides of 1 to 16384 pixels and no more than 30 million pixels."""
+        """FileError unless each side of the canvas has 1 to 16384 pixels and the canvas at most 30 million."""
         self._sides("the canvas", width, height)
         self._pixels("its canvas", width * height)
 
     def layer(self, width: int, height: int) -> None:
-        """Count a layer in, before its pixels are unpacked. FileError if it or all of them together are too much."""
+        """Count a layer before its pixels are unpacked. FileError if it or all layers together exceed the limits."""
         self.layers += 1
         self._sides(f"layer {self.layers}", width, height)
         if self.layers > MAX_LAYERS:
@@ -94,16 +95,16 @@ class Limits:
 
 
 def check_archive(archive: ZipFile, file: str) -> None:
-    """FileError if an archive holds names that lead out of it, names twice, secrets, or more than it may unpack to.
+    """FileError if an archive has unsafe or duplicate names, encrypted members, or would unpack to more than the limit.
 
-    archive: opened for reading; nothing is unpacked here. file: its name, for the messages.
+    archive: open for reading; nothing is unpacked here. file: its name, for the messages.
     """
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise FileError(f"{file} contains {len(members)} files; at most {MAX_MEMBERS} are supported. It is not a layered image.")
     names = [member.filename for member in members]
     for name in names:
-        # A slash in front, as the library pyora writes it, does no harm: nothing is ever unpacked to a disk.
+        # A leading slash, as written by pyora, is harmless, because nothing is ever unpacked to disk.
         if not name or ".." in PurePosixPath(name).parts or set(name) & set("\\:"):
             raise FileError(f"{file} contains a file named {name[:SHOWN]!r}, which points outside the archive. Do not trust "
                             "this file.")  # fmt: skip
@@ -116,7 +117,7 @@ def check_archive(archive: ZipFile, file: str) -> None:
 
 
 def read_text(source: IO[bytes], what: str) -> bytes:
-    """All of a text member or file that describes layers. FileError if it is longer than 2 MB."""
+    """Read a text file or archive member that describes layers. FileError if it is longer than 2 MB."""
     data = source.read(MAX_TEXT + 1)
     if len(data) > MAX_TEXT:
         raise FileError(f"{what} is longer than {MAX_TEXT >> 20} MB. It is not a description of layers.")
@@ -124,9 +125,9 @@ def read_text(source: IO[bytes], what: str) -> bytes:
 
 
 def parse_xml(data: bytes, what: str) -> Element:
-    """The root element of an XML text; names with a namespace read '{namespace}name'.
+    """Parse XML and return the root element. Names with a namespace become '{namespace}name'.
 
-    FileError for a document type and for more than 20,000 elements and attributes.
+    FileError if it has a document type declaration, or more than 20,000 elements and attributes.
     """
     builder, parser = TreeBuilder(), _parser(data, what, MAX_ELEMENTS)
     parser.StartElementHandler = lambda name, facts: builder.start(_full(name), {_full(k): v for k, v in facts.items()})
@@ -137,9 +138,9 @@ def parse_xml(data: bytes, what: str) -> Element:
 
 
 def find_property(data: bytes, what: str, name: str) -> str:
-    """The first text that stands under a name ('{namespace}name') in metadata, as an attribute or an element; else "".
+    """The first attribute or element text with a name ('{namespace}name') in XML metadata, "" if there is none.
 
-    No tree is built. FileError for a document type and for more than 300,000 elements and attributes.
+    Builds no tree. FileError if it has a document type declaration, or more than 300,000 elements and attributes.
     """
     parser = _parser(data, what, MAX_METADATA_ELEMENTS)
     found: list[str] = []
@@ -164,10 +165,10 @@ def find_property(data: bytes, what: str, name: str) -> str:
 
 
 def _parser(data: bytes, what: str, most: int) -> expat.XMLParserType:
-    """A parser for an XML text that has no document type and at most so many elements and attributes. FileError.
+    """A parser for XML without a document type and with at most `most` elements and attributes. FileError otherwise.
 
-    A document type is where entities are declared, which make a short text huge or read other files. What is counted are
-    the signs with which elements and attributes begin: there may be a few more of them, and nothing has to be parsed.
+    A document type can declare entities, which can expand a short text enormously or read other files. The count is of the
+    characters that begin elements and attributes, which may overestimate a little but needs no parsing.
     """
     if data.count(b"<") + len(re.findall(rb"=[\s\0]*[\"']", data)) > 2 * most:
         raise FileError(f"{what} has more than {most} elements and attributes, more than a layered image needs. Save it again, "
@@ -186,7 +187,7 @@ def _full(name: str) -> str:
 
 
 def file_beside(folder: Path, name: str) -> Path:
-    """The file of that name in the folder. FileError for a name that is not a plain one or a link that leads out."""
+    """The file with this name in the folder. FileError if the name is not a plain file name or is a link to another folder."""
     path = folder / name
     if set(name) & set('/\\:\0') or name in ("", ".", "..") or path.resolve().parent != folder.resolve():
         raise FileError(f"The file name {name[:SHOWN]!r} is not allowed: only files in the same folder are read.")
@@ -194,16 +195,16 @@ def file_beside(folder: Path, name: str) -> Path:
 
 
 def read_png(source: IO[bytes], what: str, limits: Limits) -> tuple[Tensor, Tensor]:
-    """A PNG as a layer's tensors: image [1,H,W,3], straight colours 0..1, and coverage [1,H,W], 0..1, 1 = opaque.
+    """Read a PNG as an image [1,H,W,3], straight colours 0..1, and coverage [1,H,W], 0..1, 1 = opaque.
 
-    source: open for reading, at its beginning. The picture's size counts against the limits before anything is unpacked.
-    Sixteen bits become eight. FileError says what is wrong with `what`.
+    source: open for reading, at its beginning. The image's size is counted against the limits before anything is unpacked.
+    16 bits become 8. FileError if it is not a valid PNG. what: its name, for the messages.
     """
     with reading(what):
         with Image.open(source, formats=["PNG"]) as picture:
             width, height = picture.size
             limits.layer(width, height)
-            picture.verify()  # every check sum, which reading the pixels does not look at; the picture is used up by it
+            picture.verify()  # checks all checksums, which decoding does not; the object cannot be used afterwards
         source.seek(0)
         image, coverage = torch.empty(1, height, width, 3), torch.empty(1, height, width)
         rows = max(1, BAND // width)

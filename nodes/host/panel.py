@@ -7,7 +7,8 @@ from comfy_api.latest import ui
 from PIL import Image
 
 from ...layerdiff_core.edits import fingerprint, layer_bytes
-from ...layerdiff_core.layers import FIELDS, Document
+from ...layerdiff_core.layer_fields import FIELDS
+from ...layerdiff_core.layers import Document
 from .saving import digest, temporary
 
 SUBFOLDER = "layerdiff_panel"

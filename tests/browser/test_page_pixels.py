@@ -18,7 +18,8 @@ from playwright.sync_api import Page
 from layerdiff_core.blend import MODES
 from layerdiff_core.composite import composite
 from layerdiff_core.edits import apply_edits, fingerprint, layer_bytes
-from layerdiff_core.layers import FIELDS, Document, make_document
+from layerdiff_core.layer_fields import FIELDS
+from layerdiff_core.layers import Document, make_document
 from tests import models
 from tests.api.graphs import STARTER, changed, layered, node
 from tests.documents import alter

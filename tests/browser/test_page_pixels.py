@@ -242,3 +242,23 @@ def test_edits_come_back_as_they_were(page: Page, text: str) -> None:
                                    {"layers": {"2": {"right": 0, "scale": 1, "rotation": 0, "locked": False}}}])
 def test_edits_that_change_nothing_are_no_text(page: Page, edits: dict[str, Any]) -> None:
     assert page.evaluate(ROUND_TRIP, [f"{MODULES}/edits.js", json.dumps({"version": 1, **edits})]) == ""
+
+
+REACHABLE = "async ([module, points, view]) => (await import(module)).reachable(points, view)"
+
+
+@pytest.mark.parametrize("centre", [(100, 75), (0, 0), (-4000, 75), (100, 9000), (5000, -5000), (195, 4)])
+@pytest.mark.parametrize("size", [(60, 40), (0.1, 0.1), (3, 300), (5000, 20), (9000, 9000)])
+@pytest.mark.parametrize("degrees", [0, 30, 45, 90, 200])
+def test_handles_lie_in_the_view_wherever_the_layer_lies(page: Page, centre: tuple[float, float], size: tuple[float, float],
+                                                         degrees: float) -> None:
+    turn = np.radians(degrees)
+    axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2 * size @ axes + centre
+    view = {"left": -10, "top": -5, "right": 210, "bottom": 155}
+    found: dict[str, Any] = page.evaluate(REACHABLE, [f"{MODULES}/handles.js", corners.tolist(), view])
+    places = np.array([*found["held"], found["arm"][1]])
+    assert (places >= (-10, -5)).all() and (places <= (210, 155)).all()
+    # Of the corners some may fall together at the view's own; the turn handle lies apart from all.
+    assert np.hypot(*(places[:4] - places[4]).T).min() > 12
+    assert len(np.unique(places[:4].round(), axis=0)) >= 2

@@ -27,7 +27,7 @@ MAX_ELEMENTS, MAX_METADATA_ELEMENTS = 20_000, 300_000
 image that was ever in the file. A few bytes in a file take hundreds in memory."""
 
 MAX_MEMBERS, MAX_UNPACKED = 1000, 1 << 30
-"""Limits for an archive: its members, and the unpacked bytes they declare. Images are unpacked as they are read, never at once."""
+"""Limits for an archive: its members, and the unpacked bytes they declare. Images are unpacked band by band."""
 
 BAND = 1 << 20
 """Pixels converted to floating point at a time."""

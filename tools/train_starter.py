@@ -17,7 +17,7 @@ from tools.arguments import a_count, a_device, a_file, a_number, check_stages
 from tools.training_world import World, average_of
 
 # isort: split
-# ComfyUI and the pack can be imported once training_world has been
+# ComfyUI and the pack can only be imported after training_world.
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
 from layerdiff_pack.layerdiff_core.data.render import compose
@@ -76,7 +76,7 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
 
 
 def train_decoder(world: World, options: argparse.Namespace) -> None:
-    """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
+    """Train only the decoder, for sharper images. The latents do not change, so models trained on them remain valid."""
     network = world.trained_vae()
     std = torch.tensor(json.loads((world.folder / "latent.json").read_text())["std"], device=world.device)
     decoder = nn.ModuleDict({name: getattr(network, name) for name in ("decoder", "post_quant_conv", "refine")})
@@ -88,7 +88,7 @@ def train_decoder(world: World, options: argparse.Namespace) -> None:
 
 
 def show_vae(world: World, options: argparse.Namespace) -> None:
-    """Print what the autoencoder, as far as it is trained, keeps of held-out renders, and draw faces and places."""
+    """Print the autoencoder's current reconstruction metrics on held-out renders, and save images of faces and places."""
     network, generator = world.trained_vae(), torch.Generator().manual_seed(HELD_OUT_SEED)
     print(kept(world, network), flush=True)
     renderer = world.renderer(HELD_OUT_SEED)
@@ -103,7 +103,7 @@ def show_vae(world: World, options: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def kept(world: World, network: Any) -> dict[str, float]:
-    """The figures of an autoencoder on held-out renders."""
+    """An autoencoder's reconstruction metrics on held-out renders."""
     renderer = held_out_renderer(world.objects, world.data, world.canvas, world.device)
 
     def through(pictures: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ def kept(world: World, network: Any) -> dict[str, float]:
 
 def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int,
                  latent_std: torch.Tensor | None = None) -> None:
-    """Train what the run trains of an autoencoder until its time is up: in crops at first, at last on whole canvases."""
+    """Train an autoencoder, or its decoder, until the run's time is up: first on crops, at the end on whole canvases."""
     renderer = world.renderer(seed + run.step)
     ring = Ring(renderer, options.ring)
     batches, whole = (vae.pictures(renderer, ring, count) for count in (options.batch, options.batch // 4))
@@ -154,7 +154,7 @@ def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: A
 
 
 def train_text(world: World, options: argparse.Namespace) -> None:
-    """Teach text encoder and enhancer, before the UNet, to tell what the global prompt says of each layer."""
+    """Train text encoder and enhancer, before the UNet, to predict what the global prompt says about each layer."""
     side = world.new_text_side().to(world.device)
     begin(side, world, options)
     held = copy.deepcopy(side).requires_grad_(False) if options.start else None
@@ -178,7 +178,7 @@ def train_text(world: World, options: argparse.Namespace) -> None:
 
 
 def begin(parts: nn.Module, world: World, options: argparse.Namespace) -> None:
-    """Start from another model's weights where that was asked for."""
+    """Start from another model's weights if --start is given."""
     if options.start:
         taken = start_from(parts, Path(options.start), world.vocabulary)
         print(f"{taken} of {len(parts.state_dict())} tensors from {options.start}", flush=True)
@@ -226,7 +226,7 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
 
 
 def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, std: torch.Tensor) -> LatentPool:
-    """The pool of the trained autoencoder, from its file where that is of the same autoencoder and world."""
+    """The trained autoencoder's pool, loaded from its file if that was made with the same autoencoder and world."""
     path = world.folder / "pool.safetensors"
     key = f"{mean.sum().item():.6f} {std.sum().item():.6f} {options.objects} {options.styles} {options.variants}"
     pool = LatentPool.load(path, key, world.device)
@@ -240,7 +240,7 @@ def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, s
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter and, where it was trained, its judge, in half precision."""
+    """Write the starter and, if it has been trained, its judge, in half precision."""
     latent = json.loads((world.folder / "latent.json").read_text())
     network = world.trained_vae()
     renderer = world.renderer(VAE_SEED)
@@ -266,7 +266,7 @@ STAGES = {"vae": train_vae, "decoder": train_decoder, "show": show_vae, "text": 
           "evaluator": train_evaluator, "export": export}
 NEEDED = {"decoder": {"latent.json": "vae"}, "show": {"vae.safetensors": "vae"}, "unet": {"latent.json": "vae"},
           "export": {"latent.json": "vae", "layerdiff.safetensors": "unet"}}
-"""Of a stage, the files from which it goes on, and the stage that writes them."""
+"""For each stage, the files it needs and the stages that write them."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the page shows of files: those that Export Layers to File wrote, and those that a user drops on it."""
+"""Files in the page: those written by Export Layers to File, and those dropped on the page."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def errors(page: Page) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_errors(errors: list[str]) -> Iterator[None]:
-    """The page must not have complained of the pack when a test is over."""
+    """Fail if the page's console has errors about the pack after a test."""
     errors.clear()
     yield
     assert errors == []
@@ -65,7 +65,7 @@ def workflow(format: str) -> dict[str, Any]:
 
 @pytest.fixture
 def exported(page: Page, page_server: Server, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """The example, run with the format that the test asks for; the files that the server says it wrote."""
+    """The example, run with the test's format, and the files listed by the server."""
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow(request.param))
     entry = PanelPage(page, page_server).press_run()
     page.evaluate("""id => {

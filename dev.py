@@ -26,18 +26,18 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """The help text: the module's docstring and a line for each command."""
+    """The help text: the module's docstring and one line per command."""
     lines = [f"  {name:<18} {text}" for name, text in COMMANDS.items()]
     return f"{__doc__}\nCommands:\n" + "\n".join(lines)
 
 
 def terminate(signum: int, frame: object) -> None:
-    """A polite kill stops the set-up as Ctrl-C does, so that no child is left behind."""
+    """Handle SIGTERM like Ctrl-C during setup, so that no child process is left behind."""
     raise KeyboardInterrupt
 
 
 def main(arguments: list) -> int:
-    """Prepare, run the command that `arguments` names, and return its exit status."""
+    """Set up what is needed, run the command in `arguments`, and return its exit status."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         print(f"Python 3.10 to 3.13 is required, but this is {sys.version.split()[0]}. "
               "Run dev.py with one of these versions, for example: python3.11 dev.py demo")
@@ -62,7 +62,7 @@ def main(arguments: list) -> int:
     module = "tools." + arguments[0].replace("-", "_")
     variables = {**os.environ, "LAYERDIFF_SETUP_SECONDS": f"{time.monotonic() - started:.2f}"}
     child = subprocess.Popen([environment.python, "-m", module, *arguments[1:]], cwd=setup.ROOT, env=variables)
-    # A Ctrl-C in the terminal reaches the child by itself, which then stops in its own order.
+    # The terminal also sends Ctrl-C to the child process, which then shuts down by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: child.send_signal(signum))
     return child.wait()

@@ -1,1 +1,1 @@
-"""What `python dev.py bench` measures: each figure is a ratio of two sides that took turns on one machine."""
+"""The benchmarks of `python dev.py bench`. Each result is a ratio of two sides that take turns on the same machine."""

@@ -1,4 +1,4 @@
-"""Stacking eight layers of 1024 x 1024 beside Pillow's alpha_composite, and writing them to a PSD file."""
+"""Compositing eight layers of 1024 x 1024 pixels, compared with Pillow's alpha_composite, and writing them to a PSD file."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -15,7 +15,7 @@ SIDE = 1024
 
 
 def document(pack: ModuleType, side: int) -> Any:
-    """A document: a background and discs of noise that overlap, edges ten pixels wide, all of the canvas' size."""
+    """A document with a background and overlapping discs of noise with edges ten pixels wide, all of the size of the canvas."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(LAYERS, side, side, 3, generator=generator)
     across = torch.linspace(0, 1, side)
@@ -27,14 +27,14 @@ def document(pack: ModuleType, side: int) -> Any:
 
 
 def sides(pack: ModuleType, doc: Any) -> dict[str, Callable[[], Any]]:
-    """Both ways from layers in memory, each in the form that it works on, to the composite."""
+    """Both ways to composite layers, which are in memory in the form that each of them needs."""
     export = core(pack, "export")
     pictures = [Image.fromarray(export.to_rgba(*export.on_canvas(layer, doc.canvas))) for layer in doc.layers]
     return {"ours": lambda: core(pack, "composite").composite(doc), "pillow": lambda: reduce(Image.alpha_composite, pictures)}
 
 
 def write_psd(pack: ModuleType, doc: Any, path: Path) -> None:
-    """Write the document as the node Export Layers to File does."""
+    """Write the document like the node Export Layers to File."""
     core(pack, "files.psd").write_psd(doc, path, {})
 
 

@@ -1,4 +1,4 @@
-"""Sampling with Self-Mask Guidance beside plain CFG and ComfyUI's Self-Attention Guidance, all on one layered model."""
+"""Sampling with Self-Mask Guidance, compared with plain CFG and ComfyUI's Self-Attention Guidance on the same layered model."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -13,7 +13,7 @@ CFG = 4.0
 
 
 def sides(pack: ModuleType, steps: int) -> dict[str, Callable[[], Any]]:
-    """Three ways to sample one scene of four layers; the guidances as their nodes' defaults have them."""
+    """Three ways to sample one scene of four layers, with the guidance nodes' default settings."""
     from comfy_extras.nodes_sag import SelfAttentionGuidance
 
     import nodes as host_nodes

@@ -1,4 +1,4 @@
-"""Timing of several sides that take turns, so that what disturbs the machine disturbs all of them."""
+"""Times several sides that take turns, so that other load on the machine affects all of them."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ import torch
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes, in seconds, what it queued on an accelerator included."""
+    """How long `work` takes, in seconds, including what it queued on an accelerator."""
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():

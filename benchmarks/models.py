@@ -1,4 +1,4 @@
-"""What is measured: networks of the starter's widths with random weights, which cost what trained ones cost."""
+"""The networks to measure: of the starter's widths, with random weights, which cost as much as trained ones."""
 
 import importlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ LAYERS = 4
 
 
 def place() -> tuple[torch.device, torch.dtype]:
-    """Where ComfyUI would run a model here, and in which precision."""
+    """The device and dtype with which ComfyUI would run a model here."""
     import comfy.model_management
 
     device = comfy.model_management.get_torch_device()
@@ -19,7 +19,7 @@ def place() -> tuple[torch.device, torch.dtype]:
 
 
 def architecture(pack: ModuleType) -> dict[str, Any]:
-    """The starter's, with the latent facts that only a trained file has filled in."""
+    """The starter's architecture, with the latent statistics that only a trained file would have filled in."""
     starter = importlib.import_module(f"{pack.__name__}.layerdiff_core.training.starter").ARCHITECTURE
     channels = starter["latent"]["channels"]
     facts = {"mean": [0.0] * channels, "std": [1.0] * channels, "rgb_factors": [[0.0] * 3] * channels,
@@ -28,7 +28,7 @@ def architecture(pack: ModuleType) -> dict[str, Any]:
 
 
 def layered_network(pack: ModuleType) -> torch.nn.Module:
-    """The layer-collaborative UNet of the starter's widths."""
+    """The layer-collaborative UNet with the starter's widths."""
     networks = pack.nodes.host.networks
     network = networks.unet(architecture(pack))
     networks.initialise(network)
@@ -36,7 +36,7 @@ def layered_network(pack: ModuleType) -> torch.nn.Module:
 
 
 def host_network(pack: ModuleType) -> torch.nn.Module:
-    """ComfyUI's own UNet of the same widths, for one latent's channels."""
+    """ComfyUI's own UNet with the same widths, for the channels of a single latent."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     networks, described = pack.nodes.host.networks, architecture(pack)
@@ -48,12 +48,12 @@ def host_network(pack: ModuleType) -> torch.nn.Module:
 
 
 def prompts(described: dict[str, Any], count: int) -> torch.Tensor:
-    """Random tokens in the place of encoded prompts: [count, tokens, width]."""
+    """Random tokens instead of encoded prompts: [count, tokens, width]."""
     return torch.randn(count, described["text"]["max_position_embeddings"], described["unet"]["context_dim"])
 
 
 def step(pack: ModuleType, side: str, canvas: int) -> Callable[[], torch.Tensor]:
-    """One forward pass: side "layered" over one scene of four layers, or "host" over a batch of four pictures.
+    """One forward pass: for the side "layered" over one scene of four layers, for "host" over a batch of four images.
 
     canvas: width and height in pixels.
     """
@@ -75,7 +75,7 @@ def step(pack: ModuleType, side: str, canvas: int) -> Callable[[], torch.Tensor]
 
 
 def model_and_vae(pack: ModuleType) -> tuple[Any, Any]:
-    """A layered MODEL and VAE as the pack's loader makes them of a file."""
+    """A layered MODEL and VAE as built by the pack's loader from a file."""
     loading, networks = pack.nodes.host.loading, pack.nodes.host.networks
     described = architecture(pack)
     header = pack.layerdiff_core.checkpoint.Header("layerdiff", "complete", described, LAYERS, "", "", "")

@@ -1,4 +1,4 @@
-"""What Heal Seams is worth: error along the seams of scenes whose layers were spoilt as a model spoils them."""
+"""How well Heal Seams works: the error along the seams of scenes whose layers have the kind of defects that a model produces."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ SCENES = 60
 SEED = 4
 CANVAS = 128
 BAND = 4
-"""Pixels to each side of a true edge in which error is measured."""
-# Objects beyond these are neither the starter's nor those that the node's thresholds were chosen with.
+"""How many pixels on each side of a true edge are included in the error."""
+# Objects after these are not the starter's, and the node's thresholds were not chosen with them.
 KNOWN_OBJECTS = 160
 
 
 @dataclass
 class Case:
-    """A scene: its true composite [1,H,W,3], its spoilt document, where its seams are [H,W], and by how many
-    pixels each foreground's mask is too large."""
+    """A scene: its true composite [1,H,W,3], its defective document, the area of its seams [H,W], and by how many pixels each
+    foreground's mask is too large."""
 
     truth: Tensor
     document: Any
@@ -35,10 +35,10 @@ class Case:
 
 
 def cases(pack: ModuleType, vae: Any, folder: Path, count: int) -> list[Case]:
-    """`count` scenes of 1 to 3 foregrounds, rendered from `folder`'s object pictures, always the same.
+    """`count` scenes of 1 to 3 foregrounds, rendered from `folder`'s object images, always the same.
 
-    Each foreground stands on a colour of its own, as if cut out of another picture; its mask is one or two pixels too
-    large or too small; picture and mask go through the VAE, and then the way of the node Decode Layers.
+    Each foreground has its own background colour, as if cut out of another image, and a mask that is one or two pixels too large
+    or too small. Image and mask go through the VAE and then through the steps of the node Decode Layers.
     """
     data, render, scenes = (core(pack, name) for name in ("data.objects", "data.render", "data.scenes"))
     training, renders = core(pack, "training.render"), core(pack, "evaluation.renders")
@@ -63,7 +63,7 @@ def cases(pack: ModuleType, vae: Any, folder: Path, count: int) -> list[Case]:
 
 def spoil(pack: ModuleType, vae: Any, background: Tensor, pictures: Tensor, coverages: Tensor, offsets: list[int],
           generator: torch.Generator) -> Any:
-    """A document of the layers with rims of foreign colour. All [N,3|1,H,W], 0..1, the background [1,3,H,W]."""
+    """A document of the layers with colour fringes. All [N,3|1,H,W], 0..1, the background [1,3,H,W]."""
     edges, layers = core(pack, "edges"), core(pack, "layers")
     foreign = torch.rand(len(pictures), 3, 1, 1, generator=generator)
     masks = torch.cat([grow(coverage[None], by) for coverage, by in zip(coverages, offsets)])
@@ -76,24 +76,24 @@ def spoil(pack: ModuleType, vae: Any, background: Tensor, pictures: Tensor, cove
 
 
 def through(vae: Any, pictures: Tensor) -> Tensor:
-    """[N,3,H,W] to the VAE's latents and back, [N,H,W,3]."""
+    """Encode and decode images with the VAE: [N,3,H,W] -> [N,H,W,3]."""
     return vae.decode(vae.encode(pictures.movedim(1, -1)))[..., :3].float().cpu()
 
 
 def grow(coverage: Tensor, by: int) -> Tensor:
-    """A shape [N,1,H,W] larger by so many pixels all round, or smaller."""
+    """Grow a mask [N,1,H,W] by `by` pixels on all sides, or shrink it if negative."""
     grown = F.max_pool2d(coverage if by > 0 else -coverage, 2 * abs(by) + 1, stride=1, padding=abs(by))
     return grown if by > 0 else -grown
 
 
 def error(case: Case, image: Tensor) -> float:
-    """Mean absolute difference to the true composite along the seams, of 255."""
+    """The mean absolute difference from the true composite along the seams, out of 255."""
     return float((image - case.truth).abs()[0][case.band].mean()) * 255
 
 
 def figures(pack: ModuleType, folder: Path, count: int = SCENES) -> dict[str, float]:
-    """Mean error along the seams over all scenes, and over those whose masks are all too large or all too small, as they
-    come and healed."""
+    """The mean error along the seams, before and after healing, over all scenes and over those whose masks are all too large or
+    all too small."""
     vae = pack.nodes.load.LayerDiffLoadModel.execute(pack.nodes.load.STARTER).args[2]
     node, composite = pack.nodes.seams.LayerDiffHealSeams, core(pack, "composite").composite
     reach = next(entry.default for entry in node.define_schema().inputs if entry.id == "reach")

@@ -1,4 +1,4 @@
-"""What all tests share: the host in this process, the pack as the host loads it, and one real server."""
+"""Shared by all tests: ComfyUI in this process, the pack as ComfyUI loads it, and one real server."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-# Appended, never put first: the repository's folder `nodes` must not hide the host's module `nodes`.
+# Appended, never put first: the repository's folder `nodes` must not hide ComfyUI's module `nodes`.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from tools import inprocess
@@ -23,7 +23,7 @@ Snapshot = dict[str, dict[str, object]]
 
 
 def host_snapshot() -> Snapshot:
-    """Every attribute of every host module that is loaded, of every class and every table that these modules define."""
+    """Every attribute of all loaded ComfyUI modules, and of every class and table that they define."""
     seen: Snapshot = {}
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] not in HOST_ROOTS or module is None:
@@ -39,25 +39,25 @@ def host_snapshot() -> Snapshot:
 
 @pytest.fixture(scope="session")
 def host_before() -> Snapshot:
-    """The host as it was before the pack was loaded."""
+    """ComfyUI before the pack was loaded."""
     return host_snapshot()
 
 
 @pytest.fixture(scope="session")
 def pack(host_before: Snapshot) -> ModuleType:
-    """The pack's root module, loaded as the host loads it."""
+    """The pack's root module, loaded as ComfyUI loads it."""
     return inprocess.load_pack()
 
 
 @pytest.fixture(scope="session")
 def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first folder in which the server looks for layered models: given to it as users give their own."""
+    """The first folder in which the server looks for layered models, configured as users configure their own."""
     return tmp_path_factory.mktemp("served_models")
 
 
 @pytest.fixture(scope="session")
 def server(served_models: Path) -> Iterator[Server]:
-    """One real server with the pack in it, for all tests that go over HTTP."""
+    """One real server with the pack, for all tests over HTTP."""
     folders = served_models.with_suffix(".yaml")
     folders.write_text(f"tests:\n  layered_models: {json.dumps(str(served_models))}\n", "utf-8")
     with Server("tests", "--extra-model-paths-config", str(folders)) as running:
@@ -66,5 +66,5 @@ def server(served_models: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def take_snapshot() -> Callable[[], Snapshot]:
-    """The function that looks at the host now."""
+    """A function that captures ComfyUI's current state."""
     return host_snapshot

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-# Before the host, which has a folder `tests` of its own, comes first in sys.path.
+# Before ComfyUI, which has a folder `tests` of its own, comes first in sys.path.
 from tests.documents import mixed_document
 from tools import inprocess
 

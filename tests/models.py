@@ -1,4 +1,4 @@
-"""Models of random weights for the tests: small files of the starter's format, and models of the host's SD 1.5 class."""
+"""Models with random weights for the tests: small files of the starter's format, and models of ComfyUI's SD 1.5 class."""
 
 import copy
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def randomise(network: nn.Module) -> None:
 
 
 def starter_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
-    """The tensors of a complete model of random weights, named as in its file."""
+    """The tensors of a complete model with random weights, named as in its file."""
     networks = pack.nodes.host.networks
     return random_tensors(seed, unet=lambda words: networks.unet(facts), vae=lambda words: networks.autoencoder(facts),
                           text=lambda words: networks.trainable_text_model(facts, words),
@@ -88,7 +88,7 @@ def stacked_architecture(foregrounds: int = 1) -> dict[str, Any]:
 
 
 def stacked_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
-    """The tensors of a Text2Layer model of random weights, named as in its file."""
+    """The tensors of a Text2Layer model with random weights, named as in its file."""
     networks = pack.nodes.host.networks
     return random_tensors(seed, unet=lambda words: UNetModel(**facts["unet"], dtype=torch.float32, operations=networks.PLAIN),
                           vae=lambda words: networks.composition_autoencoder(facts),
@@ -96,7 +96,7 @@ def stacked_tensors(pack: ModuleType, facts: dict[str, Any], seed: int = 0) -> d
 
 
 def write_text2layer(pack: ModuleType, path: Path, foregrounds: int = 1) -> None:
-    """Write a complete Text2Layer model of random weights."""
+    """Write a complete Text2Layer model with random weights."""
     facts = stacked_architecture(foregrounds)
     checkpoint.write(path, header(facts, family="text2layer", layers=foregrounds + 1), stacked_tensors(pack, facts))
 
@@ -109,13 +109,13 @@ def header(facts: dict[str, Any], **changes: Any) -> checkpoint.Header:
 
 
 def write_starter(pack: ModuleType, path: Path, channels: int = CHANNELS) -> None:
-    """Write a complete model of random weights."""
+    """Write a complete model with random weights."""
     facts = architecture(channels)
     checkpoint.write(path, header(facts), starter_tensors(pack, facts))
 
 
 def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
-    """The host's configuration of SD 1.5, in full or at other widths."""
+    """ComfyUI's configuration of SD 1.5, in full or at other widths."""
     return comfy.supported_models.SD15({
         "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": width, "num_res_blocks": [2, 2, 2, 2],
         "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
@@ -127,7 +127,7 @@ def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
 
 def sd15(width: int, context: int, seed: int = 0, mode: str = "plain", operations: Any = None,
          disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL of ComfyUI's SD 1.5 class, of random weights, loaded as ComfyUI's loader does it in this mode."""
+    """A MODEL of ComfyUI's SD 1.5 class, with random weights, loaded as ComfyUI's loader does it in this mode."""
     dtype, manual_cast = types_of(mode)
     with eager(), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -147,7 +147,7 @@ def sd15(width: int, context: int, seed: int = 0, mode: str = "plain", operation
 
 
 def control_net(unet: dict[str, Any], channels: int, seed: int = 0) -> comfy.controlnet.ControlNet:
-    """A control model of the host's class, of random weights, for a UNet of these arguments over one picture."""
+    """A control model of ComfyUI's class, with random weights, for a UNet of these arguments over one image."""
     facts = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
     with eager(), torch.random.fork_rng():
         model = ControlNet(**{**facts, "in_channels": channels}, hint_channels=3, dtype=torch.float32,

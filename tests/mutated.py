@@ -33,7 +33,7 @@ WILD_NUMBERS = ["0", "-1", "16384", "16385", "2147483648", "99999999999999999999
 WILD_NAMES = ["../evil.png", "/evil.png", "..\\evil.png", "C:\\evil.png", "a/../../evil.png", "", "\0", "evil\0.png", "x" * 5000]
 Case = tuple[str, str, bytes | dict[str, bytes], bool]
 """Which reader, what was done, the bytes (or, by name, the files of a folder), and whether what can be read must be the
-picture as it was, since the format has check sums."""
+image as it was, since the format has check sums."""
 
 
 def damage(data: bytes, chance: random.Random) -> tuple[str, bytes]:
@@ -171,7 +171,7 @@ def psd_cases(data: bytes, chance: random.Random) -> Iterator[Case]:
 
 
 def largest_png() -> bytes:
-    """A picture that leaves just enough of the allowance for the small document's other layers."""
+    """An image that leaves just enough of the allowance for the small document's other layers."""
     data = io.BytesIO()
     Image.new("RGBA", (8192, 3661)).save(data, "PNG", compress_level=1)
     return data.getvalue()

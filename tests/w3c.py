@@ -86,7 +86,7 @@ OTHERS: dict[str, Callable[[Colour, Colour], Colour]] = {
 """Modes that the W3C text has not; they are ComfyUI's, with the formulas that image editors have for them."""
 
 ON_LIGHT = {"normal", "multiply", "darken", "lighten", "luminosity", "linear-dodge", "subtract", "divide"}
-"""Where light is mixed, these modes' formulas work on light as well, the others on the numbers of the picture."""
+"""Where light is mixed, these modes' formulas work on light as well, the others on the numbers of the image."""
 
 
 def to_light(c: Colour) -> Colour:

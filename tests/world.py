@@ -1,4 +1,4 @@
-"""A world of discs in the place of the object pictures, which the tests do not fetch."""
+"""A world of discs in the place of the object images, which the tests do not fetch."""
 
 import torch
 

@@ -34,12 +34,12 @@ from .significance import compare
 RESULT = RESULTS / "ablations.json"
 UNTRAINED = (6,)
 FIRST_SEED = 40_000
-"""Far from the evaluation's own seeds, so that no setting is chosen on what the record shows."""
+"""Far from the evaluation's own seeds, so that no setting is chosen on the scenes of the published results."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What differs from the nodes' defaults: sampler settings, and the parts of the method that are switched off."""
+    """Differences from the nodes' defaults: sampler settings, and the parts of the method that are switched off."""
 
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     enhancer: float = 1.0
@@ -63,7 +63,7 @@ VARIANTS = {
 
 
 class AblationStudio(Studio):
-    """The pack's nodes with a variant's parts switched off. Each loads the model anew, so that weights may be changed."""
+    """The pack's nodes with a variant's parts switched off. Each studio loads the model again, so that it can change weights."""
 
     def __init__(self, pack: ModuleType, model_name: str, variant: Variant):
         super().__init__(pack, model_name, **variant.settings)
@@ -78,7 +78,7 @@ class AblationStudio(Studio):
             silence_inter_layer_attention(self.model.model.diffusion_model)
 
     def draw(self, requests: list[Request], seed: int) -> Any:
-        """As any studio; without layer prompts every layer gets the global one."""
+        """As in Studio. Without layer prompts, every layer gets the global prompt."""
         if not self.layer_prompts:
             requests = [dataclasses.replace(request, prompts=[request.global_prompt] * len(request.prompts))
                         for request in requests]
@@ -86,7 +86,7 @@ class AblationStudio(Studio):
 
 
 def silence_inter_layer_attention(unet: torch.nn.Module) -> None:
-    """Make what inter-layer attention adds zero, as in a fresh module."""
+    """Set the output of inter-layer attention to zero, as in a new module."""
     with torch.no_grad():
         for name, weight in unet.named_parameters():
             if ".inter_layer.to_out." in name:
@@ -95,7 +95,7 @@ def silence_inter_layer_attention(unet: torch.nn.Module) -> None:
 
 @dataclasses.dataclass
 class Measure:
-    """What all runs are measured with."""
+    """The judge and the reference features shared by all runs."""
 
     judge: Judge
     objects: ObjectSet
@@ -104,14 +104,14 @@ class Measure:
 
 
 def prepare(judge: Judge, objects: ObjectSet, renderer: Renderer, numbers: tuple[int, ...], count: int) -> Measure:
-    """Features of `count` real renders of each number of layers that the world has; beyond it there are none."""
+    """Features of `count` renders for each number of layers that the world has. There are none for larger numbers."""
     real = {layers: picture_features(judge.evaluator, render(renderer, layers, count, SEED)) for layers in numbers
             if layers in LAYERS}
     return Measure(judge, objects, renderer, real)
 
 
 def one_run(studio: Studio, measure: Measure, numbers: tuple[int, ...], count: int, seed: int) -> dict[str, float]:
-    """Draw `count` scenes of each number of layers; figures as "name_of_K"."""
+    """Sample `count` scenes for each number of layers. Returns metrics named "name_of_K"."""
     progress = Progress(count * len(numbers))
     known = references(measure.objects, measure.renderer)
     gallery = hold_gallery(studio, measure.judge, known, measure.objects, count, seed, progress, numbers)
@@ -124,7 +124,7 @@ def one_run(studio: Studio, measure: Measure, numbers: tuple[int, ...], count: i
 
 
 def report(runs: dict[str, dict[str, dict[str, float]]], settings: dict[str, Any]) -> dict[str, Any]:
-    """What the file holds: all runs, and each variant against the default where both have two runs or more."""
+    """The contents of the results file: all runs, and each variant compared with the default if both have at least two runs."""
     sides = {name: list(by_seed.values()) for name, by_seed in runs.items()}
     against = {name: compare(sides[DEFAULT], side) for name, side in sides.items()
                if name != DEFAULT and min(len(side), len(sides.get(DEFAULT, []))) > 1}
@@ -133,7 +133,7 @@ def report(runs: dict[str, dict[str, dict[str, float]]], settings: dict[str, Any
 
 
 def table(runs: dict[str, dict[str, dict[str, float]]], layers: int) -> str:
-    """Means over the seeds for one number of layers, a variant a line, as Markdown."""
+    """A Markdown table of the means over all seeds for one number of layers, one line per variant."""
     names = ("fid_starter_features", "layer_prompt_accuracy", "background_accuracy", "slot_accuracy", "size_accuracy",
              "light_accuracy", "light_agreement", "mask_agreement")
     lines = ["| variant | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -144,7 +144,7 @@ def table(runs: dict[str, dict[str, dict[str, float]]], layers: int) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is missing, seed by seed, so that a stop leaves all variants with about as many runs."""
+    """Run what is missing, seed by seed, so that all variants have about the same number of runs if stopped early."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=a_count(2), default=1000, help="scenes per run for each number of layers")
     parser.add_argument("--seeds", type=a_count(), default=3, help="runs per variant")

@@ -1,4 +1,4 @@
-"""What the commands' arguments may be: a number or a file that makes no sense is refused in a sentence, before anything runs."""
+"""Argument types for the commands, which reject invalid numbers and files with a clear message before anything runs."""
 
 import argparse
 import math
@@ -10,7 +10,7 @@ import torch
 
 
 def a_number(low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """A type for argparse: a finite number from low to high; `above`: low itself is too little."""
+    """A type for argparse: a finite number from low to high. above: exclude low itself."""
     least = f"above {low:g}" if above else f"from {low:g}"
     words = f"a number {least}" + ("" if high == math.inf else f" to {high:g}")
     return lambda text: _read(text, float, lambda value: (low < value if above else low <= value) and value <= high, words)
@@ -23,7 +23,7 @@ def a_count(low: int = 1, high: float = math.inf) -> Callable[[str], int]:
 
 
 def a_device(text: str) -> str:
-    """A type for argparse: a device of PyTorch's that this machine has."""
+    """A type for argparse: a PyTorch device that is available on this machine."""
     try:
         torch.empty(1, device=text)
     except (RuntimeError, AssertionError) as error:
@@ -33,14 +33,14 @@ def a_device(text: str) -> str:
 
 
 def a_file(text: str) -> str:
-    """A type for argparse: a file that is there."""
+    """A type for argparse: an existing file."""
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text!r}")
     return text
 
 
 def check_stages(parser: argparse.ArgumentParser, command: str, stage: str, needed: dict[str, str], folder: Path) -> None:
-    """Leave with a sentence where a stage goes on from what another one did not write yet: needed: {file: stage}."""
+    """Exit with a message if a stage needs a file that an earlier stage has not written yet. needed: {file: stage}."""
     for file, earlier in needed.items():
         if not (folder / file).exists():
             parser.error(f"The stage {stage} needs the result of the stage {earlier}, but {folder / file} does not exist. "
@@ -52,6 +52,6 @@ def _read(text: str, kind: Callable[[str], Any], sound: Callable[[Any], bool], w
         value = kind(text)
         if math.isfinite(value) and sound(value):
             return value
-    except (ValueError, OverflowError):  # no number, or one too large to tell whether it is finite
+    except (ValueError, OverflowError):  # not a number, or an integer too large to convert
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not {words}")

@@ -1,4 +1,4 @@
-"""Compare the pack with ComfyUI's own nodes and write benchmarks/results/bench.json. --quick: a trial run without a record."""
+"""Compare the pack with ComfyUI's own nodes and write benchmarks/results/bench.json, except with --quick."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ SIDES = {
 
 
 def peak_memory(rounds: int) -> dict[str, float]:
-    """Median peak of each side in MB, each measurement in a fresh process."""
+    """The median peak memory of each side in MB. Every measurement runs in a new process."""
     peaks: dict[str, list[float]] = {"layered": [], "host": []}
     for _ in range(rounds):
         for side, found in peaks.items():
@@ -51,7 +51,7 @@ def peak_memory(rounds: int) -> dict[str, float]:
 
 
 def host_start(rounds: int) -> dict[str, float]:
-    """Median seconds from ComfyUI's start until it answers, with the pack and without it. One start more warms up."""
+    """Median seconds from ComfyUI's start until it responds, with and without the pack, after one start to warm up."""
     times: dict[str, list[float]] = {"with": [], "without": []}
     for number in range(-1, rounds):
         for side in list(times)[:: 1 if number % 2 else -1]:
@@ -69,7 +69,7 @@ def psd_seconds(pack: ModuleType, document: Any, rounds: int) -> dict[str, float
 
 
 def machine() -> str:
-    """The machine in a line, as the record needs it."""
+    """A one-line description of the machine, for the results file."""
     import comfyui_version
 
     device, dtype = models.place()
@@ -79,14 +79,14 @@ def machine() -> str:
 
 
 def cpu_name() -> str:
-    """What the system calls its processor."""
+    """The name of the processor, from the operating system."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
-    """All figures and the medians behind them."""
+    """All results, with the medians they are computed from."""
     def say(what: str) -> None:
         print(f"Measuring {what} ...", flush=True)
 
@@ -122,7 +122,7 @@ def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures, their bars and what they compare, one a line."""
+    """The results with their limits and descriptions, one per line."""
     lines = [f"{name:<21} {figures[name]:>6.3f}   at most {bar:<5} {'' if figures[name] <= bar else 'MISSED':<7} {SIDES[name]}"
              for name, bar in BARS.items()]
     for what, sides in figures["medians"].items():
@@ -131,7 +131,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print the table and, unless it was only a trial, write the record."""
+    """Measure, print the table and, unless it was a trial run, write the results file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="trial run of a minute or two; does not write the results file")
     options = parser.parse_args(arguments)

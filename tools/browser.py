@@ -1,4 +1,4 @@
-"""The Chromium that the tests of the page drive."""
+"""The Chromium browser for the page tests."""
 
 import shutil
 from pathlib import Path
@@ -12,6 +12,6 @@ MISSING = "Chromium was not found. Install Chromium or Chrome to run the browser
 
 
 def find() -> Path | None:
-    """The browser's executable; None where there is none."""
+    """The browser's executable; None if there is none."""
     found = [shutil.which(name) for name in NAMES] + [place for place in PLACES if Path(place).is_file()]
     return next((Path(path) for path in found if path), None)

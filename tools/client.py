@@ -15,11 +15,11 @@ import aiohttp
 
 
 class HostError(Exception):
-    """ComfyUI did not start, refused a prompt or failed while running one; the text says which and why."""
+    """ComfyUI did not start, rejected a prompt, or failed while running one. The message says which and why."""
 
 
 class PromptRefused(HostError):
-    """ComfyUI did not accept a prompt; `errors` is its answer: `error`, and `node_errors` for each node id."""
+    """ComfyUI rejected a prompt. `errors` is its response: `error`, and `node_errors` by node id."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.errors = answer
@@ -30,7 +30,7 @@ class PromptRefused(HostError):
 
 
 class NodeFailed(HostError):
-    """A node raised an exception; `node` is its id, `kind` the exception's class, `message` its text."""
+    """A node raised an exception. `node` is its id, `kind` the exception's class, and `message` its text."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.node: str = data["node_id"]
@@ -44,13 +44,13 @@ class Interrupted(HostError):
 
 
 def describe(error: dict[str, Any]) -> str:
-    """One of ComfyUI's error records as a line."""
+    """One of ComfyUI's error records as a single line."""
     return f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
 
 
 @dataclass
 class Result:
-    """What a prompt left: the outputs of its nodes by id, and the seconds that each node took."""
+    """The results of a prompt: the outputs of its nodes by id, and the seconds that each node took."""
 
     prompt_id: str
     outputs: dict[str, Any]
@@ -68,16 +68,16 @@ class Client:
         self.client_id = uuid.uuid4().hex
 
     def get(self, path: str) -> Any:
-        """The JSON that the server answers to GET `path`."""
+        """Send GET `path`. Returns the JSON of the response."""
         return json.loads(self.get_bytes(path))
 
     def get_bytes(self, path: str) -> bytes:
-        """The bytes that the server answers to GET `path`. Raises urllib.error.HTTPError."""
+        """Send GET `path`. Returns the bytes of the response. Raises urllib.error.HTTPError."""
         with urllib.request.urlopen(self.address + path, timeout=60) as answer:
             return bytes(answer.read())
 
     def post(self, path: str, data: dict[str, Any]) -> Any:
-        """POST `data` as JSON; the JSON answer, or None where it is empty. Raises urllib.error.HTTPError."""
+        """POST `data` as JSON. Returns the JSON of the response, None if it is empty. Raises urllib.error.HTTPError."""
         request = urllib.request.Request(self.address + path, json.dumps(data).encode(),
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -128,7 +128,7 @@ class Client:
         raise HostError("The server closed the connection while the prompt was running. See its log.")
 
     def download(self, file: dict[str, str]) -> bytes:
-        """The bytes of a file that an output node named: `filename`, `subfolder`, `type`."""
+        """The bytes of a file listed by an output node, with `filename`, `subfolder` and `type`."""
         return self.get_bytes("/view?" + urllib.parse.urlencode(file))
 
 
@@ -141,7 +141,7 @@ class NodeClock:
         self._since = 0.0
 
     def see(self, kind: str, data: dict[str, Any]) -> None:
-        """Take note of one message."""
+        """Process one message."""
         if kind != "executing":
             return
         now = time.monotonic()

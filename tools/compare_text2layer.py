@@ -20,7 +20,7 @@ from tools.significance import compare
 from tools.training_world import World, average_of
 
 # isort: split
-# ComfyUI and the pack can be imported once train_starter has been
+# ComfyUI and the pack can only be imported after train_starter.
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders
@@ -56,12 +56,12 @@ def new_autoencoder(variant: str, architecture: dict[str, Any]) -> Any:
 
 
 def with_changes(options: argparse.Namespace, **changes: Any) -> argparse.Namespace:
-    """The same options but for some."""
+    """A copy of the options with some of them changed."""
     return argparse.Namespace(**{**vars(options), **changes})
 
 
 def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: str, seed: int) -> dict[str, float]:
-    """Train a variant from one seed, or go on with it, and measure it."""
+    """Train a variant with one seed, resuming it if it was started before, and measure it."""
     world.folder = Path(options.out) / f"{variant}_{seed}"
     result = world.folder / "result.json"
     if result.exists():
@@ -69,7 +69,7 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     print(f"== {variant}, seed {seed}", flush=True)
     torch.manual_seed(seed)
     options.seed = 10_000 * (seed + 1)
-    # as deep as the stack of plain latents, so that no variant has more room than another
+    # As many channels as the stack of plain latents, so that all variants have the same capacity.
     architecture = text2layer.architecture(options.foregrounds, CHANNELS * (2 * options.foregrounds + 1))
     model = new_autoencoder(variant, architecture)
     if not (world.folder / "unet.safetensors").exists():
@@ -84,7 +84,7 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
 
 @torch.no_grad()
 def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: Any, facts: dict[str, Any]) -> dict[str, float]:
-    """FID of composites by the formula, agreement of masks, accuracies, and what the autoencoder alone loses."""
+    """FID of composites by the formula, agreement of masks, accuracies, and the reconstruction error of the autoencoder."""
     layers = options.foregrounds + 1
     objects = objects_named(load_objects(world.data / "objects.safetensors"), judge.objects)
     requests = held_out_requests(objects, layers, options.prompts, REQUESTS_SEED)
@@ -103,7 +103,7 @@ def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: An
         real = renders.scene_layers(renderer, [request.scene for request in part])
         with world.autocast():
             again, _ = cat2i.decode(decoder, cat2i.encode(decoder, real))
-        # I by the formula for every variant: only one of them has a head for it that was trained
+        # I is computed by the formula for every variant, because only one of them has a trained head for it.
         measured = cat2i.reconstruction_figures(real, again, again.composite())
         del measured["formula_head_difference"]
         for name, value in measured.items():
@@ -115,7 +115,7 @@ def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: An
 
 
 def draw(world: World, model: Any, decoder: Any, facts: dict[str, Any], requests: list[Request], start: int) -> Layers:
-    """Layers for the requests' global prompts, in 0..1; the noise comes of the number of the first request."""
+    """Sample layers for the requests' global prompts, in 0..1. start: the number of the first request, which seeds the noise."""
     rows = torch.stack([torch.from_numpy(world.vocabulary.rows(request.global_prompt)) for request in requests])
     empty = torch.from_numpy(world.vocabulary.rows(""))[None]
     mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
@@ -126,14 +126,14 @@ def draw(world: World, model: Any, decoder: Any, facts: dict[str, Any], requests
 
 
 def as_drawn(layers: Layers) -> Drawn:
-    """The layers as the judge takes them; colours are not bled, since each variant is to be seen as it draws."""
+    """The layers in the form the judge takes, without extended colours, so that each variant is judged on its own output."""
     pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1).flatten(0, 1)
     coverage = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
     return Drawn(coverage.shape[1], pictures, pictures, coverage.flatten(0, 1), layers.composite())
 
 
 def report(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """What the result file holds; claims of which both sides have at least two runs."""
+    """The contents of the results file, with those claims for which both sides have at least two runs."""
     claims = {name: {"first": one, "second": other, **compare(runs[one], runs[other])} for name, (one, other) in CLAIMS.items()
               if min(len(runs[one]), len(runs[other])) > 1}
     return {"claims": claims, "runs": runs, "test": "Welch's t-test, two-sided", "settings": {
@@ -141,7 +141,7 @@ def report(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace,
 
 
 def budget(options: argparse.Namespace) -> dict[str, Any]:
-    """What has to be the same for all runs of a comparison."""
+    """The settings that must be the same for all runs of a comparison."""
     names = ("autoencoder_minutes", "unet_minutes", "batch", "scenes", "refresh", "foregrounds", "objects", "variants", "prompts")
     return {name: getattr(options, name) for name in names}
 
@@ -166,7 +166,7 @@ def main() -> None:
     world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in TERMS}
-    # seed by seed, so that a stop leaves all variants with about as many runs
+    # Seed by seed, so that all variants have about the same number of runs if stopped early.
     for seed in range(options.seeds):
         for variant in TERMS:
             runs[variant].append(one_run(world, options, judge, variant, seed))

@@ -39,7 +39,7 @@ def main() -> None:
         scene = sample_scene(rng, objects, layers, options.heldout)
         words, prompts = captions(scene, objects, rng)
         ground = render_background(scene.place, LIGHTS[scene.light], rng, 256)
-        ground = ground[:, ::-1].copy() if scene.side else ground  # painted lit from the left
+        ground = ground[:, ::-1].copy() if scene.side else ground  # painted with light from the left
         background = torch.from_numpy(ground).permute(2, 0, 1)[None].float() / 255
         things = scene.foregrounds
         picture, coverage = torch.zeros(0, 3, 256, 256), torch.zeros(0, 1, 256, 256)

@@ -25,7 +25,7 @@ STAGES = {"1": "load", "2": "encode", "3": "empty_latent", "4": "sample", "5": "
 
 
 class Progress:
-    """Shows a line for each node; on a terminal its steps count up in that line, else each step has its own."""
+    """Shows one line per node. On a terminal the steps count up in that line; otherwise each step gets its own line."""
 
     def __init__(self, prompt: dict[str, Any]) -> None:
         self._titles = {node: data["_meta"]["title"] for node, data in prompt.items()}
@@ -35,7 +35,7 @@ class Progress:
         self._since = time.monotonic()
 
     def see(self, kind: str, data: dict[str, Any]) -> None:
-        """Show what one of ComfyUI's messages says."""
+        """Show one of ComfyUI's messages."""
         if kind == "executing":
             self._end_line()
             self._node, self._steps, self._since = data["node"], "", time.monotonic()
@@ -54,7 +54,7 @@ class Progress:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the demo; the status is 0 when every picture is there."""
+    """Run the demo. Returns 0 if all images were generated."""
     argparse.ArgumentParser(prog="dev.py demo", description=__doc__).parse_args(arguments)
     began = time.monotonic()
     prompt = json.loads(PROMPT.read_text("utf-8"))
@@ -86,8 +86,8 @@ def main(arguments: list[str]) -> int:
 
 
 def fetch_pictures(server: Server, result: Result, prompt: dict[str, Any]) -> list[str]:
-    """Download the composite, the layers and the PSD, take the layers' masks from their alpha, draw the contact sheet, and put
-    them all in `output/`."""
+    """Download the composite, the layers and the PSD, extract the masks from the layers' alpha, draw the contact sheet, and save
+    everything in `output/`."""
     named = [line.partition(":") for line in prompt["2"]["inputs"]["layer_prompts"].splitlines()]
     composite, *pictures = (Image.open(BytesIO(server.client.download(file))) for file in result.outputs[SAVE]["images"])
     OUTPUT.mkdir(exist_ok=True)

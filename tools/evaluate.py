@@ -35,7 +35,7 @@ SHOWN = 8
 
 
 class Studio:
-    """The pack's own nodes, as a graph would call them, over several scenes at once."""
+    """Runs the pack's nodes like a graph would, for several scenes at once."""
 
     def __init__(self, pack: ModuleType, model_name: str, **changes: Any):
         nodes = pack.nodes
@@ -46,18 +46,18 @@ class Studio:
 
     @property
     def canvas(self) -> int:
-        """Pixels a side for which the model was made."""
+        """The image size that the model was trained at, in pixels."""
         side = self.model.model.model_config.unet_config["image_size"]
         return side * self.vae.spacial_compression_encode()
 
     @torch.inference_mode()
     def through(self, pictures: Tensor) -> Tensor:
-        """Pictures [N, 3, H, W] in 0..1 to the VAE's latents and back."""
+        """Encode and decode images [N, 3, H, W] in 0..1 with the VAE."""
         return channels_first(self.vae.decode(self.vae.encode(pictures.movedim(1, -1)))[..., :3])
 
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
-        """Draw scenes of one number of layers; the noise of the whole batch comes of the seed."""
+        """Sample scenes with the same number of layers. seed: for the noise of the whole batch."""
         encoded = [self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
                                           "global_prompt": request.global_prompt, "layer_prompts": request.lines()}).args
                    for request in requests]
@@ -76,7 +76,7 @@ class Studio:
 
 @dataclass
 class Gallery:
-    """All scenes drawn with one setting, by their number of layers."""
+    """All scenes sampled with one setting, by number of layers."""
 
     verdicts: dict[int, list[Verdict]] = field(default_factory=dict)
     traits: dict[int, list[Traits]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Gallery:
 
 def hold_gallery(studio: Studio, judge: Judge, known: References, objects: ObjectSet, each: int, seed: int,
                  progress: Progress, numbers: tuple[int, ...] = LAYERS) -> Gallery:
-    """Draw and judge `each` held-out scenes of every number of layers."""
+    """Sample and judge `each` held-out scenes for every number of layers."""
     gallery = Gallery()
     for layers in numbers:
         requests = held_out_requests(objects, layers, each, seed)
@@ -105,13 +105,13 @@ def hold_gallery(studio: Studio, judge: Judge, known: References, objects: Objec
 
 
 def all_figures(judge: Judge, gallery: Gallery) -> dict[str, dict[str, float]]:
-    """The figures of a gallery for each number of layers."""
+    """The metrics of a gallery for each number of layers."""
     return {**figures(judge, gallery.verdicts), **trait_figures(gallery.traits)}
 
 
 def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet, folder: Path, scenes: int, seed: int,
              smg_scales: list[float]) -> tuple[dict[str, Any], Gallery]:
-    """Draw, judge and compare. Returns what evaluation.json holds, and the scenes drawn with the default settings."""
+    """Sample, judge and compare. Returns the contents of evaluation.json, and the scenes sampled with the default settings."""
     started = time.monotonic()
     each = -(-scenes // len(LAYERS))
     progress = Progress(each * len(LAYERS) * (1 + len(smg_scales)))
@@ -140,7 +140,7 @@ def evaluate(pack: ModuleType, model_name: str, judge: Judge, objects: ObjectSet
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures, one a line, by number of layers."""
+    """The metrics by number of layers, one per line."""
     rows = [f"{'layers':<34}" + "".join(f"{layers:>9}" for layers in LAYERS)]
     for name, values in report.items():
         if isinstance(values, dict) and list(values) == [str(layers) for layers in LAYERS]:
@@ -152,7 +152,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate, print the table and write the files: the record, or in output/ where the scenes are too few for one."""
+    """Evaluate, print the table, and write the results, or write to output/ if there are too few scenes for published results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=a_count(), default=450, help="total number of scenes; fewer than "
                         f"{RECORD_FROM} are a trial run, which is written to output/ and keeps the record")

@@ -1,4 +1,4 @@
-"""The evaluation of a Text2Layer starter: what it draws for held-out prompts, and what its autoencoder makes of layers."""
+"""Evaluates a Text2Layer starter: its samples for held-out prompts, and its autoencoder's reconstructions."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from .bench import machine
 from .studio import BATCH, Progress, channels_first, defaults
 
 STARTER = "text2layer_starter.safetensors"
-# euler_ancestral is DDIM with eta 1 (Song et al. 2021, equation 16); the paper's own choice is measured beside it
+# euler_ancestral is DDIM with eta 1 (Song et al. 2021, equation 16). The paper's own choice is measured as well.
 SETTINGS = {"steps": 50, "cfg": 2.5, "sampler_name": "euler_ancestral", "scheduler": "beta", "smg_scale": 0.0}
 PAPER_SAMPLER = {"sampler_name": "ddim", "scheduler": "normal"}
 RECONSTRUCTED = 500
@@ -29,7 +29,7 @@ NAMES = {"psnr_foreground": "psnr_foreground", "psnr_background": "psnr_backgrou
 
 
 class StackedStudio:
-    """The pack's own nodes, as a graph would call them, over several scenes at once."""
+    """Runs the pack's nodes like a graph would, for several scenes at once."""
 
     def __init__(self, pack: ModuleType, model_name: str, **changes: Any):
         nodes, codecs = pack.nodes, pack.nodes.host.codecs
@@ -43,12 +43,12 @@ class StackedStudio:
 
     @property
     def layers(self) -> int:
-        """Layers of a scene, the background included."""
+        """The number of layers per scene, including the background."""
         return self.codec.foregrounds + 1
 
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
-        """Draw scenes; the noise of the whole batch comes of the seed."""
+        """Sample scenes. seed: for the noise of the whole batch."""
         encoded = [self.prompts.encode(self.clip, request.global_prompt) for request in requests]
         negative = [[*self.prompts.encode(self.clip, "")]]
         positive = [[torch.cat([tokens for tokens, _ in encoded]), {}]]
@@ -63,13 +63,13 @@ class StackedStudio:
 
     @torch.inference_mode()
     def reconstruct(self, layers: Layers) -> tuple[Layers, torch.Tensor]:
-        """Layers and composed image as the VAE gives them back, in 0..1."""
+        """Encode and decode layers with the VAE. Returns layers and composed image, in 0..1."""
         latent = self.vae.encode(layers.stack().movedim(1, -1))
         return unstack(self.codec.heads(latent))
 
 
 def reconstruction(studio: StackedStudio, renderer: Renderer, count: int, seed: int) -> dict[str, float]:
-    """What the autoencoder loses on `count` held-out scenes: means over the scenes."""
+    """The autoencoder's reconstruction metrics on `count` held-out scenes, averaged over the scenes."""
     scenes = [request.scene for request in held_out_requests(renderer.objects, studio.layers, count, seed)]
     totals = dict.fromkeys(NAMES, 0.0)
     for start in range(0, count, BATCH):
@@ -83,7 +83,7 @@ def reconstruction(studio: StackedStudio, renderer: Renderer, count: int, seed: 
 def evaluate(pack: ModuleType, model_name: str | None, judge: Judge, objects: ObjectSet, folder: Path, count: int, seed: int,
              smg_scales: list[float], reconstructed: int = RECONSTRUCTED) \
         -> tuple[dict[str, Any], str, list[tuple[Verdict, Drawn, int]]]:
-    """Draw, judge and compare. Returns what evaluation_text2layer.json holds, its table, and scenes for the sheet."""
+    """Sample, judge and compare. Returns the contents of evaluation_text2layer.json, its table, and scenes for the sheet."""
     started, model_name = time.monotonic(), model_name or STARTER
     studio = StackedStudio(pack, model_name)
     requests = held_out_requests(objects, studio.layers, count, seed, shuffled=False)
@@ -118,7 +118,7 @@ def evaluate(pack: ModuleType, model_name: str | None, judge: Judge, objects: Ob
 
 def hold_gallery(studio: StackedStudio, judge: Judge, requests: list[Request], seed: int,
                  progress: Progress) -> tuple[list[Verdict], list[Drawn]]:
-    """Draw and judge a scene for every request."""
+    """Sample and judge one scene per request."""
     verdicts, drawings = [], []
     for start in range(0, len(requests), BATCH):
         part = requests[start:start + BATCH]
@@ -129,12 +129,12 @@ def hold_gallery(studio: StackedStudio, judge: Judge, requests: list[Request], s
 
 
 def overall(judge: Judge, verdicts: list[Verdict], layers: int) -> dict[str, float]:
-    """The judge's figures under this family's names: it draws one number of layers only."""
+    """The judge's metrics with names for Text2Layer, which has only one number of layers."""
     found = {name: values[str(layers)] for name, values in figures(judge, {layers: verdicts}).items()}
     return {"object_accuracy": found.pop("layer_prompt_accuracy"), **found}
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures, one a line."""
+    """The metrics, one per line."""
     figures_of = {name: value for name, value in report.items() if isinstance(value, float) and name != "seconds"}
     return "\n".join(f"{name:<34}{value:>9.4f}" for name, value in figures_of.items())

@@ -1,4 +1,4 @@
-"""The evaluation's contact sheet: each scene's composite with its layers beside it; what the judge took for wrong is red."""
+"""The evaluation's contact sheet: each scene's composite with its layers next to it. What the judge found wrong is red."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ LARGEST = 600_000
 
 
 def write_sheet(path: Path, judge: Judge, scenes: list[tuple[Verdict, Drawn, int]]) -> None:
-    """Write scenes, each a verdict and where it was drawn (a batch and its number in there), as one JPEG."""
+    """Save scenes as one JPEG. Each is given by its verdict, the batch it is in, and its index in the batch."""
     rows = -(-len(scenes) // COLUMNS)
     sheet = Image.new("RGB", (MARGIN + COLUMNS * (CELL + MARGIN), MARGIN + rows * (BIG + TEXT)), PAPER)
     for number, (verdict, drawn, index) in enumerate(scenes):
@@ -30,7 +30,7 @@ def write_sheet(path: Path, judge: Judge, scenes: list[tuple[Verdict, Drawn, int
 
 
 def as_jpeg(sheet: Image.Image) -> bytes:
-    """The picture in the best quality that keeps it small enough for a repository."""
+    """Encode the image in the best quality that keeps it small enough for a repository."""
     for quality in range(92, 40, -4):
         file = io.BytesIO()
         sheet.save(file, "JPEG", quality=quality, optimize=True)
@@ -41,7 +41,7 @@ def as_jpeg(sheet: Image.Image) -> bytes:
 
 def draw_scene(sheet: Image.Image, corner: tuple[int, int], judge: Judge, verdict: Verdict, drawn: Drawn,
                index: int) -> None:
-    """The composite, up to four layers in two columns, the background first, then the global prompt and what was seen."""
+    """Draw the composite, up to four layers in two columns, background first, then the global prompt and what the judge saw."""
     left, top = corner
     draw = ImageDraw.Draw(sheet)
     sheet.paste(fit(picture(drawn.composites[index]), BIG), corner)
@@ -68,5 +68,5 @@ def draw_scene(sheet: Image.Image, corner: tuple[int, int], judge: Judge, verdic
 
 
 def picture(pixels: Tensor) -> Image.Image:
-    """[3, H, W] in 0..1 as an RGB picture."""
+    """[3, H, W] in 0..1 as an RGB image."""
     return Image.fromarray((pixels.clamp(0, 1).movedim(0, -1) * 255).round().byte().cpu().numpy())

@@ -1,4 +1,4 @@
-"""ComfyUI's newest page, beside the one that the development ComfyUI brings: the tests of the page open both."""
+"""ComfyUI's newest frontend, in addition to the one bundled with the development ComfyUI. The page tests use both."""
 
 import shutil
 import sys
@@ -10,24 +10,24 @@ PINS = setup.PINS / "front_end.txt"
 
 
 def version() -> str:
-    """The version that is pinned."""
+    """The pinned version."""
     return PINS.read_text("utf-8").split("==")[1].split()[0]
 
 
 def root() -> Path:
-    """The folder that main.py takes as --front-end-root; it may not be there."""
+    """The folder for --front-end-root of main.py. It may not exist."""
     return setup.DEV / "front_end" / "comfyui_frontend_package" / "static"
 
 
 def prepare() -> None:
-    """Fetch it, unless it is there or ComfyUI is the user's own, for which nothing is fetched. Raises SetupError."""
+    """Download it, unless it exists or ComfyUI is the user's own. Raises SetupError."""
     if not setup.locate().is_users_own:
         setup.run_stages([setup.Stage("front_end", f"ComfyUI's page {version()}, for the tests", root() / "index.html", [PINS],
                                       fetch)])
 
 
 def fetch() -> None:
-    """Put the files of the package into `.dev/front_end`."""
+    """Download the package and unpack its files to `.dev/front_end`."""
     target, part = setup.DEV / "front_end", setup.DEV / "front_end.part"
     for leftover in (part, target):
         shutil.rmtree(leftover, ignore_errors=True)

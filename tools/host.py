@@ -1,4 +1,4 @@
-"""The real host as a subprocess, with the pack in it and folders of its own."""
+"""Runs a real ComfyUI server with the pack as a subprocess, with its own folders."""
 
 import json
 import signal
@@ -19,10 +19,10 @@ STOP_LIMIT_SECONDS = 15
 
 
 class Server:
-    """ComfyUI with the pack in it, alone with folders of its own in `.dev/data/<name>`; a context manager.
+    """A context manager that runs ComfyUI with the pack, with its own folders in `.dev/data/<name>`.
 
-    Nothing in the user's own output, input, temporary or user folder is touched. Unless `with_all_packs`, other
-    packs of the user's ComfyUI are left out. `arguments` are passed on to ComfyUI's main.py.
+    The user's own output, input, temp and user folders are not touched. Other packs of the user's ComfyUI are only loaded with
+    `with_all_packs`. `arguments` are passed on to ComfyUI's main.py.
     """
 
     def __init__(self, name: str, *arguments: str, with_all_packs: bool = False, with_pack: bool = True) -> None:
@@ -52,7 +52,7 @@ class Server:
     def __enter__(self) -> "Server":
         started = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # A polite kill of this process then leaves through __exit__ too.
+        # Makes this process leave through __exit__ on SIGTERM as well.
         signal.signal(signal.SIGTERM, raise_interrupt)
         with open(self.log, "wb") as output:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output,
@@ -83,7 +83,7 @@ class Server:
                         f"The end of its log {self.log}:\n{self.log_tail()}")
 
     def is_alive(self) -> bool:
-        """Whether the server process runs."""
+        """Whether the server process is running."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> int:
@@ -96,7 +96,7 @@ class Server:
         return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """Stop the server; does nothing where it has stopped."""
+        """Stop the server. Does nothing if it has already stopped."""
         if self._process is None:
             return
         self._process.terminate()
@@ -108,12 +108,12 @@ class Server:
 
 
 def raise_interrupt(signum: int, frame: object) -> None:
-    """A signal handler that makes a polite kill end as Ctrl-C does."""
+    """A signal handler that treats SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A free TCP port on this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -121,20 +121,20 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Packs:
-    """Options of ComfyUI's main.py: where to look for packs, and which to load where all others are left out."""
+    """Options for ComfyUI's main.py: where to look for packs, and which to load if all others are disabled."""
 
     search: list[str]
     whitelist: list[str]
 
 
 def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Packs:
-    """ComfyUI's options that load this pack (unless not `with_pack`) and the shim where ComfyUI has it."""
+    """ComfyUI's options to load this pack (if `with_pack`), and the CPU shim if ComfyUI needs it."""
     names = [setup.SHIM] if environment.shim.exists() else []
     search = []
     if with_pack:
         folder = environment.host / "custom_nodes"
         installed = [path.name for path in folder.iterdir() if path.resolve() == setup.ROOT] if folder.is_dir() else []
-        # A pack that lies in ComfyUI already must not be loaded twice.
+        # If the pack is already installed in ComfyUI, it must not be loaded twice.
         if not installed:
             search = ["--extra-model-paths-config", str(write_search_path(setup.DEV / "custom_nodes.yaml"))]
         names += installed or [setup.PACK_LINK]
@@ -142,7 +142,7 @@ def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Pac
 
 
 def write_search_path(path: Path) -> Path:
-    """Write the small YAML file that tells ComfyUI to look for packs in `.dev/custom_nodes`; returns `path`."""
-    # A JSON string is a YAML string, whatever characters the path has.
+    """Write a small YAML file that tells ComfyUI to look for packs in `.dev/custom_nodes`. Returns `path`."""
+    # A JSON string is also a valid YAML string, whatever characters the path has.
     path.write_text(f"layerdiff:\n  custom_nodes: {json.dumps(str(setup.DEV / 'custom_nodes'))}\n", "utf-8")
     return path

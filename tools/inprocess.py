@@ -1,4 +1,4 @@
-"""ComfyUI and the pack inside this very process: for tests and measurements that look at models and tensors."""
+"""ComfyUI and the pack in this process, for tests and benchmarks that inspect models and tensors."""
 
 import asyncio
 import importlib
@@ -10,14 +10,14 @@ from . import setup
 
 HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server", "node_helpers", "comfy.sd",
                 "comfy.samplers", "comfy.controlnet", "comfy.utils", "comfy_api.latest", "comfy_api.torch_helpers",
-                "comfy_extras.nodes_post_processing",  # before nodes_latent, with which it forms a circle
+                "comfy_extras.nodes_post_processing",  # before nodes_latent, because of a circular import
                 "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_sag")
 
 
 def import_host() -> None:
-    """Import ComfyUI's modules as its main.py does, with every folder that it writes to inside `.dev`.
+    """Import ComfyUI's modules like its main.py, with all folders that it writes to inside `.dev`.
 
-    ComfyUI's folder comes first in sys.path and the repository last: both have something called `nodes`.
+    ComfyUI's folder comes first in sys.path and the repository last, because both have a module `nodes`.
     """
     environment = setup.locate()
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != setup.ROOT]
@@ -39,9 +39,9 @@ def import_host() -> None:
 
 
 def load_pack() -> ModuleType:
-    """Load the pack as ComfyUI does, after `import_host`; returns its root module.
+    """Load the pack as ComfyUI does, after `import_host`. Returns its root module.
 
-    Its other modules are attributes from there on, for example `pack.nodes.load`. Raises ImportError.
+    Its other modules are then available as attributes, for example `pack.nodes.load`. Raises ImportError.
     """
     import nodes
 

@@ -1,7 +1,7 @@
-"""Write `locales/en`, what the page shows of the nodes, from their schemas: `python -m tools.locales`.
+"""Write the node texts of the page to `locales/en`, from the nodes' schemas: `python -m tools.locales`.
 
-English says what the schemas say. The files are there for translators to copy, and so that a translation can be
-compared with what it was made from.
+The English files are identical to the schemas. They exist for translators to copy, and to compare translations with their
+source.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ ENGLISH = setup.ROOT / "locales" / "en"
 
 
 def infos(pack: ModuleType) -> list[dict[str, Any]]:
-    """What ComfyUI tells the page of each node of the pack, in the pack's order."""
+    """The node information that ComfyUI sends to the page, for each node of the pack, in the pack's order."""
     nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
     return [node.GET_NODE_INFO_V1() for node in nodes]
 
 
 def inputs_of(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A node's inputs with their options, those of the hidden kind left out."""
+    """A node's inputs with their options, without hidden inputs."""
     kinds = [info["input"].get(kind, {}) for kind in ("required", "optional")]
     return {name: spec[1] for kind in kinds for name, spec in kind.items()}
 
 
 def files(pack: ModuleType) -> dict[str, dict[str, Any]]:
-    """The locale files by their names: nodeDefs.json, main.json."""
+    """The locale files by name: nodeDefs.json, main.json."""
     described = {
         info["name"]: {
             "display_name": info["display_name"],

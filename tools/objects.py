@@ -1,4 +1,4 @@
-"""Fetches the packages of object pictures and builds the one file that training reads."""
+"""Downloads the packages with object images and builds the file for training."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SIDE = 256
 
 
 def fetch_packages(folder: Path) -> dict[str, Path]:
-    """Downloads and unpacks the packages into `folder` once; gives each style's unpacked folder.
+    """Download and unpack the packages to `folder`, once. Returns the folder of each style.
 
-    RuntimeError when npm is missing or fails.
+    RuntimeError if npm is missing or fails.
     """
     unpacked = {}
     for style, package in PACKAGES.items():
@@ -41,9 +41,9 @@ def fetch_packages(folder: Path) -> dict[str, Path]:
 
 
 def objects_file(folder: Path) -> Path:
-    """The path of `folder`/objects.safetensors, which is built first if it is not there yet.
+    """The path of `folder`/objects.safetensors, which is built if it does not exist.
 
-    Building needs npm, and the Python package resvg-py, which draws the flat style's vectors.
+    Building needs npm, and the Python package resvg-py to render the vector images of the flat style.
     """
     path = folder / "objects.safetensors"
     if not path.exists():
@@ -78,7 +78,7 @@ def _pack(package: str, folder: Path) -> Path:
 
 
 def _bare(code: str) -> str:
-    """The sets disagree on where the variation selector is written, so it is left out on both sides."""
+    """A code without variation selectors, because the packages use them differently."""
     return code.lower().replace("-fe0f", "")
 
 
@@ -87,7 +87,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _draw_icon(icons: dict[str, Any], name: str) -> Image.Image:
-    import resvg_py  # only building needs it, training does not
+    import resvg_py  # only needed for building, not for training
 
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))

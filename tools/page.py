@@ -1,4 +1,4 @@
-"""ComfyUI's real page in a headless Chromium, for the tests of the page and for its pictures."""
+"""ComfyUI's real page in a headless Chromium, for the page tests and the node images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +10,19 @@ from . import browser
 from .host import Server
 
 WIDTH, HEIGHT = 1750, 950
-# The page opens with a workflow of ComfyUI's: before that is there, it would replace what a test puts on the canvas.
+# The page opens with one of ComfyUI's workflows. Until it is loaded, it would replace anything a test puts on the canvas.
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.LayerDiffLoadModel
            && document.querySelector("canvas") && window.app.graph?.nodes.length"""
-# Else the page greets a new user with its templates, over the graph, and opens the panel that was open last time.
+# Otherwise the page shows new users its templates on top of the graph, and opens the panel that was open last time.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.RightSidePanel.IsOpen": False}
 NODES_2 = "Comfy.VueNodes.Enabled"
 
 
 @contextmanager
 def open_page(server: Server, chromium: Path, pixels: int = 1, nodes_2: bool = False) -> Iterator[Page]:
-    """The page of `server`, ready for use, in the browser `chromium`, with `pixels` on the screen for each of the page's.
+    """The page of `server`, ready for use, in the browser `chromium`. pixels: screen pixels per CSS pixel.
 
-    nodes_2: whether the page draws its nodes as elements (its setting Nodes 2.0) rather than on a canvas.
+    nodes_2: whether the page renders nodes as elements (its setting Nodes 2.0) rather than on a canvas.
     """
     server.client.post("/settings", {**SETTINGS, NODES_2: nodes_2})
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""Take the pictures of the nodes for their help pages from ComfyUI's real page, and draw those of the workflows.
+"""Take screenshots of the nodes in ComfyUI's real page for their help pages, and draw the thumbnails of the workflows.
 
 `python -m tools.pictures nodes` or `python -m tools.pictures workflows`; the latter runs them with the starter models.
 """
@@ -23,17 +23,18 @@ PROMPTS = setup.ROOT / "tests" / "api"
 PIXELS = 2
 SIDE, GAP = 768, 12
 MARGIN = 10
-# Where the page lays its bars and buttons over the canvas: left, top, right, bottom.
+# The margins that the page's bars and buttons cover: left, top, right, bottom.
 BARS = (70, 95, 30, 30)
 
-# Small text is drawn at any zoom, and nothing that says where the picture was taken.
+# Draw small text at any zoom, and no badges that depend on this installation.
 SETTINGS = {"LiteGraph.Canvas.MinFontSizeForLOD": 0, "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
             "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.Graph.CanvasMenu": False}
-# What else than its default a node is shown with: the first file in the list is the starter, which is no adapter.
+# Values shown instead of the default: the first file in the list would be the starter, which is not an adapter.
 VALUES = {"adapter_name": "my_adapter.safetensors"}
 
 NODES = "() => Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith('LayerDiff'))"
-# Removed, not cleared: a node of the same id would get the values of the one before. Wide enough for its title.
+# Nodes are removed one by one, not cleared, because a node with the same id would get the values of the previous one. The node
+# is made wide enough for its title.
 ALONE = """([type, values]) => {
     [...app.graph.nodes].forEach(node => app.graph.remove(node));
     const node = LiteGraph.createNode(type);
@@ -62,20 +63,20 @@ VIEW = """([scale, x, y]) => {
 
 
 def take(page: Page) -> Image.Image:
-    """A picture [RGB] of the graph alone, as large as the page has room for, at most in its own size."""
+    """A screenshot [RGB] of the graph only, as large as fits on the page, at most at its original size."""
     left, top, right, bottom = page.evaluate(BOUNDS)
     width, height = right - left + 2 * MARGIN, bottom - top + 2 * MARGIN
     scale = min(1.0, (WIDTH - BARS[0] - BARS[2]) / width, (HEIGHT - BARS[1] - BARS[3]) / height)
     page.evaluate(VIEW, [scale, BARS[0] / scale - left + MARGIN, BARS[1] / scale - top + MARGIN])
     page.mouse.move(WIDTH - 5, HEIGHT - 5)
-    # Text boxes follow the canvas some frames later.
+    # Text boxes follow the canvas a few frames later.
     page.wait_for_timeout(700)
     clip = {"x": float(BARS[0]), "y": float(BARS[1]), "width": width * scale, "height": height * scale}
     return Image.open(BytesIO(page.screenshot(clip=clip))).convert("RGB")  # type: ignore[arg-type]
 
 
 def take_nodes(page: Page) -> None:
-    """Write a picture of each node of the pack."""
+    """Save a screenshot of each node of the pack."""
     NODE_PICTURES.mkdir(exist_ok=True)
     for name in page.evaluate(NODES):
         page.evaluate(ALONE, [name, VALUES])
@@ -83,7 +84,7 @@ def take_nodes(page: Page) -> None:
 
 
 def draw_workflows(server: Server) -> None:
-    """Draw a picture for each workflow: the composite of what it generates, large, and its layers beside it."""
+    """Draw a thumbnail for each workflow: a large composite of its result, with its layers."""
     for path in sorted(WORKFLOWS.glob("*.json")):
         result = server.client.run(json.loads((PROMPTS / path.name).read_text("utf-8")))
         scenes = [[open_rgba(server, file) for file in output["layer_pictures"][0]]
@@ -96,7 +97,7 @@ def open_rgba(server: Server, file: dict[str, str]) -> Image.Image:
 
 
 def cover(scenes: list[list[Image.Image]]) -> Image.Image:
-    """A square picture [RGB]: the last scene's composite, below it its layers; where there are two scenes, both composites."""
+    """A square image [RGB]: the last scene's composite with its layers below; with two scenes, both composites."""
     composites = [stacked(layers) for layers in scenes]
     tiles = [on_checkerboard(fit(layer, SIDE // 3 - GAP)) for layer in scenes[-1]]
     if len(composites) == 1:
@@ -122,13 +123,13 @@ def stacked(layers: list[Image.Image]) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path, **options: Any) -> None:
-    """Write a picture and say how large it became."""
+    """Save an image and print its size."""
     picture.save(path, **options)
     print(f"{path.relative_to(setup.ROOT)}: {picture.width} x {picture.height}, {path.stat().st_size / 1024:.0f} KB")
 
 
 def main(arguments: list[str]) -> int:
-    """Take the pictures that the argument names."""
+    """Create the images named by the argument."""
     if arguments not in (["nodes"], ["workflows"]):
         print(__doc__)
         return 2

@@ -1,4 +1,4 @@
-"""Programs that the tests need beside Python: the machine's own, or put in by apt-get where that may be done."""
+"""Programs other than Python that the tests need: those of the system, or installed with apt-get if possible."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ PURPOSES = {"chromium": "drives the page", "gimp": "reads our PSD files", "image
 
 
 def missing() -> list[str]:
-    """Names of Debian's packages for the programs that are not here."""
+    """The names of the Debian packages of missing programs."""
     found = {"chromium": browser.find(), "imagemagick": shutil.which("magick") or shutil.which("convert-im6.q16"),
              **{name: shutil.which(name) for name in ("gimp", "krita", "xauth")}, "xvfb": shutil.which("xvfb-run")}
     return [name for name, path in found.items() if path is None]
 
 
 def prepare() -> None:
-    """Install what is missing, on Debian as root; elsewhere say that tests will be skipped. Raises SetupError."""
+    """Install missing programs on Debian as root; otherwise say that tests will be skipped. Raises SetupError."""
     names = missing()
     if not names:
         return

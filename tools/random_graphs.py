@@ -1,4 +1,4 @@
-"""Random graphs of the pack's nodes and ComfyUI's, with values that the page or another node can give them."""
+"""Random graphs of the pack's and ComfyUI's nodes, with values that the page or another node can produce."""
 
 import json
 import random
@@ -23,7 +23,7 @@ HOST_NODES = (
     "EasyCache", "LazyCache", "ModelMergeSimple", "ModelMergeAdd", "CLIPMergeSimple", "ContextWindowsManual", "NAGuidance",
     "CreateLayeredImage", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "ComfySwitchNode",
 )
-"""Those of ComfyUI's that make what our nodes take, as far as a version has them; none that needs a file or a network."""
+"""ComfyUI's nodes that produce inputs for the pack's nodes, as far as a version has them. None needs a file or a network."""
 
 SIMPLE = {
     "MODEL": ("LayerDiffLoadModel", 0), "CLIP": ("LayerDiffLoadModel", 1), "VAE": ("LayerDiffLoadModel", 2),
@@ -31,7 +31,7 @@ SIMPLE = {
     "LAYERS": ("LayerDiffImportLayers", 0), "IMAGE": ("EmptyImage", 0), "MASK": ("SolidMask", 0), "INT": ("PrimitiveInt", 0),
     "FLOAT": ("PrimitiveFloat", 0), "STRING": ("PrimitiveString", 0),
 }
-"""What gives a type where a graph is deep enough."""
+"""The node to use for each type when a graph is deep enough."""
 
 WIDGETS = ("COMBO", "BOOLEAN", "INT", "FLOAT", "STRING", "COMFY_MATCHTYPE_V3")
 
@@ -40,17 +40,17 @@ SIDES = (1, 2, 7, 16, 17, 24, 33, 40, 64, 72)
 FEW = {"steps": 2, "scenes": 3, "batch_size": 5, "amount": 3, "length": 4, "repeats": 3, "frames": 3, "num_frames": 5,
        "layers": 5, "scale": 6, "scale_by": 3, "end_at_step": 3, "start_at_step": 3, "expand": 9, "context_length": 8,
        "dilation": 3, "upscale_amount": 2, "seconds": 2}
-"""Numbers that cost time: no larger than these, whatever the widget allows."""
+"""Maximum values for inputs that cost time, regardless of the widget's limits."""
 
 LAYERS_OF = {"layerdiff_starter.safetensors": 3, "text2layer_starter.safetensors": 2, "text2layer_two_foregrounds.safetensors": 3}
-"""The models that come with the pack, with a number of layers that suits them."""
+"""The models that come with the pack, each with a suitable number of layers."""
 
 LAYERDIFF = "layerdiff_starter.safetensors"
 FOR_LAYERDIFF = ("LayerDiffEncodePrompts", "LayerDiffStackConditioning", "LayerDiffFreeLayers", "LayerDiffApplyAdapter",
                  "VAEEncode", "VAEEncodeForInpaint", "InpaintModelConditioning")
 FOR_TEXT2LAYER = ("LayerDiffKeepLayers", "CLIPTextEncode", "LayerDiffApplyAdapter", "VAEEncode", "VAEEncodeForInpaint",
                   "InpaintModelConditioning")
-"""What does not go with the other family, or with none of the two."""
+"""Nodes that do not work with the other family, or with either."""
 
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "lcm", "ddim", "ddpm", "uni_pc")
 WORDS = (
@@ -63,29 +63,29 @@ WORDS = (
     '{"version": 1, "layers": {"0": {"opacity": 0.5, "right": -99999, "rotation": 123.4, "blend_mode": "hue"}}}',
     '{"version": 1, "made_for": "0123456789abcdef", "layers": {"7": {"visible": false}}}', '{"version": 1, "solo": NaN}',
 )
-"""Texts that a widget could hold, sound and not, for every input alike."""
+"""Valid and invalid texts that a widget could hold, used for every input."""
 
 
 class Builder:
-    """Makes a graph. info: the server's /object_info. dice: where chance comes from."""
+    """Builds a random graph. info: the server's /object_info. dice: the random generator."""
 
     def __init__(self, info: dict[str, Any], dice: random.Random) -> None:
         self.info, self.dice = info, dice
         self.ours = sorted(name for name in info if name.startswith("LayerDiff"))
         self.known = [*self.ours, *(name for name in HOST_NODES if name in info and self.can_be_filled(name))]
-        # Most graphs belong together: one model, its own number of layers, mostly sound texts and files. They get further.
+        # Most graphs are consistent (one model, its number of layers, mostly valid texts and files), so that they get further.
         self.model = dice.choice(list(LAYERS_OF)) if dice.random() < 0.6 else None
         self.unsuited = () if self.model is None else FOR_TEXT2LAYER if self.model == LAYERDIFF else FOR_LAYERDIFF
         self.graph: Graph = {}
         self.outputs: dict[str, list[Link]] = {}
 
     def can_be_filled(self, name: str) -> bool:
-        """Whether every input that a node needs is a widget or of a type that another node here gives."""
+        """Whether every required input of a node is a widget, or of a type that another node here outputs."""
         return all(isinstance(spec[0], list) or spec[0] in (*SIMPLE, *WIDGETS)
                    for spec in self.info[name]["input"].get("required", {}).values())
 
     def build(self) -> Graph:
-        """One to three of our nodes with all that they need, shown so that ComfyUI runs them."""
+        """One to three of the pack's nodes with everything they need, connected to outputs so that ComfyUI runs them."""
         suited = [name for name in self.ours if name not in (*self.unsuited, "LayerDiffCreateAdapter") or self.model is None]
         for name in self.dice.sample(suited, self.dice.choice((1, 1, 2, 3))):
             number = self.node(name, 0)
@@ -102,7 +102,7 @@ class Builder:
         return number
 
     def node(self, name: str, depth: int) -> str:
-        """A node with random inputs. Returns its number."""
+        """Add a node with random inputs. Returns its number."""
         inputs: dict[str, Any] = {}
         groups = self.info[name]["input"]
         for needed in ("required", "optional"):
@@ -114,7 +114,7 @@ class Builder:
 
     def fill(self, inputs: dict[str, Any], label: str, kind: Any, options: dict[str, Any], depth: int,
              ours: bool = True) -> None:
-        """Give one input a value or a link; values over links, which know no limits, for our nodes alone."""
+        """Give an input a value or a link. Only the pack's nodes get numbers over links, which have no limits."""
         if kind == "COMFY_AUTOGROW_V3":
             wanted = next(iter(options["template"]["input"]["required"].values()))
             for number in range(LAYERS_OF[self.model] if self.model else self.dice.choice((1, 2, 3, 4))):
@@ -128,7 +128,7 @@ class Builder:
             return
         if not isinstance(kind, list) and kind not in (*SIMPLE, *WIDGETS):
             return
-        if not ours and kind in ("INT", "FLOAT"):  # what ComfyUI's own nodes do with large numbers is not asked here
+        if not ours and kind in ("INT", "FLOAT"):  # ComfyUI's own nodes are not tested with large numbers
             options = {**options, "min": max(options.get("min", -LARGE), -LARGE), "max": min(options.get("max", LARGE), LARGE)}
         widget = self.value(label, kind, options)
         linked = 1.0 if widget is None else 0.12 if ours and not options.get("socketless") else 0.0
@@ -136,7 +136,7 @@ class Builder:
             else widget
 
     def link(self, kind: str, depth: int) -> Link:
-        """An output of this type: often one that is there, so that graphs hang together, else a new node's."""
+        """An output of this type: often one that exists already, so that graphs are connected, otherwise a new node's."""
         there = self.outputs.get(kind, [])
         if there and self.dice.random() < (0.7 if kind in ("MODEL", "CLIP", "VAE", "LAYER_ENHANCER") else 0.5):
             return self.dice.choice(there)
@@ -151,7 +151,7 @@ class Builder:
         return [self.node(name, depth), slot]
 
     def value(self, label: str, kind: Any, options: dict[str, Any]) -> Any:
-        """What the page's widget could hold; None for a socket."""
+        """A value that the page's widget could hold; None for a socket."""
         if isinstance(kind, list) or kind == "COMBO":
             choices = list(kind if isinstance(kind, list) else options.get("options", []))
             few = [choice for choice in choices if choice in SAMPLERS] if label == "sampler_name" else choices
@@ -181,7 +181,7 @@ class Builder:
             low, high = max(low, -FEW[label]), max(low, min(high, FEW[label]))
         chosen = self.dice.choice((low, high, options.get("default", low), self.dice.uniform(low, high),
                                    low + (high - low) * self.dice.random() ** 6))
-        if not whole:  # as the page rounds
+        if not whole:  # rounded like in the page
             chosen = round(chosen / options.get("step", 0.01)) * options.get("step", 0.01)
         chosen = min(max(chosen, low), high)
         return round(chosen) if whole else chosen

@@ -1,7 +1,7 @@
-"""Run random graphs through a real ComfyUI server and report every raw error: one that is no sentence of ours.
+"""Run random graphs through a real ComfyUI server and report every raw error, that is one without a message from the pack.
 
-Each graph has values that the page or another node can give (tools/random_graphs.py). A failure is sound where ComfyUI
-refuses the graph itself, where a node of ComfyUI's fails alone, or where our code says what is wrong; anything else is raw.
+Graphs have values that the page or another node can produce (tools/random_graphs.py). A failure is acceptable if ComfyUI
+rejects the graph, if one of ComfyUI's own nodes fails by itself, or if the pack's code says what is wrong. All others are raw.
 """
 
 import argparse
@@ -31,11 +31,11 @@ SLOW_SECONDS = 60
 
 
 class Raw(Exception):
-    """A raw error: the text says where and what."""
+    """A raw error. The message says where and what."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the graphs; the status is 1 where any failed with a raw error."""
+    """Run the graphs. Returns 1 if any of them failed with a raw error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=a_count(), default=200)
     parser.add_argument("--seed", type=a_count(0), default=1)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_many(server: Server, count: int, seed: int, told: bool = False) -> list[str]:
-    """Run that many graphs and return the raw errors, each with the file that holds its graph."""
+    """Run `count` graphs. Returns the raw errors, each with the file of its graph."""
     write_files(server.data / "input")
     info = server.client.get("/object_info")
     folder = setup.DEV / "logs" / "random_prompts"
@@ -64,7 +64,7 @@ def run_many(server: Server, count: int, seed: int, told: bool = False) -> list[
         name = f"{seed}_{number}"
         graph = random_graph(info, name)
         before = time.monotonic()
-        (folder / "running.json").write_text(json.dumps(graph, indent=1), "utf-8")  # for those that never end
+        (folder / "running.json").write_text(json.dumps(graph, indent=1), "utf-8")  # in case it never ends
         try:
             end = run_one(server, graph)
             if time.monotonic() - before > SLOW_SECONDS:
@@ -87,7 +87,7 @@ def run_many(server: Server, count: int, seed: int, told: bool = False) -> list[
 
 
 def run_one(server: Server, graph: dict[str, Any]) -> str:
-    """Run a graph and say how it ended: "ran", "refused" by ComfyUI, or "said" in words. Raises Raw."""
+    """Run a graph. Returns how it ended: "ran", "refused" by ComfyUI, or "said" (failed with a message). Raises Raw."""
     failures: list[dict[str, Any]] = []
     try:
         server.client.run(graph, lambda kind, data: failures.append(data) if kind == "execution_error" else None)
@@ -106,23 +106,23 @@ def run_one(server: Server, graph: dict[str, Any]) -> str:
 
 
 def check(failure: dict[str, Any]) -> None:
-    """Raises Raw unless an error was raised by our code on purpose, or has nothing to do with it."""
+    """Raises Raw unless the pack raised the error on purpose or is not involved in it."""
     ours = [frame for frame in failure["traceback"] if f"/custom_nodes/{setup.PACK_LINK}/" in frame.replace("\\", "/")]
     if not ours and not failure["node_type"].startswith("LayerDiff"):
         return
     last, own = failure["traceback"][-1], failure["traceback"].index(ours[-1]) if ours else 0
     if any("/comfy_extras/" in frame for frame in failure["traceback"][own + 1:]) or "/k_diffusion/" in last:
-        return  # a patch that another of ComfyUI's nodes put on the model, or a sampler that cannot do so few steps
+        return  # a patch from one of ComfyUI's other nodes, or a sampler that needs more steps
     if last in ours and last.strip().splitlines()[1].strip().startswith("raise "):
         return
-    if "outside the output folder" in failure["exception_message"]:  # ComfyUI's own words, for our nodes too
+    if "outside the output folder" in failure["exception_message"]:  # ComfyUI's own message, also for the pack's nodes
         return
     raise Raw(f"node {failure['node_id']} ({failure['node_type']}): {failure['exception_type']}: "
               f"{failure['exception_message'].strip()[:300]}\n" + "".join(failure["traceback"][-4:]))
 
 
 def write_files(folder: Path) -> None:
-    """Put layered files and latents of all kinds where the nodes that load them list them."""
+    """Write layered files and latents of all kinds to the folders of the nodes that load them."""
     random_numbers = torch.Generator().manual_seed(0)
     for layers, side in ((1, 8), (2, 64), (3, 40)):
         pictures, coverage = (torch.rand(layers, side, side + 3, *rest, generator=random_numbers) for rest in ((3,), ()))
@@ -137,7 +137,7 @@ def write_files(folder: Path) -> None:
 
 
 def clean(server: Server) -> None:
-    """Remove what the graphs saved, so that thousands of them do not fill the disk."""
+    """Remove the files saved by the graphs, so that thousands of runs do not fill the disk."""
     for kind in ("output", "temp"):
         for path in (server.data / kind).iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

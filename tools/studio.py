@@ -1,4 +1,4 @@
-"""What the evaluations of both families share: how the pack's nodes are asked, and how far the drawing is."""
+"""Shared by the evaluations of both families: running the pack's nodes, and showing progress."""
 
 import time
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from torch import Tensor
 
 BATCH = 10
-"""Scenes that are drawn at once."""
+"""Scenes sampled at once."""
 
 
 class Progress:
-    """Says after each batch how far all the drawing is and how long it may still take."""
+    """Prints the progress and the remaining time after each batch."""
 
     def __init__(self, total: int):
         self.total, self.done, self.since = total, 0, time.monotonic()
 
     def add(self, count: int, layers: int) -> None:
-        """So many scenes more are drawn, the last ones of so many layers."""
+        """Report another `count` scenes as done. layers: their number of layers."""
         self.done += count
         spent = time.monotonic() - self.since
         print(f"  {self.done} of {self.total} scenes, the last {count} with {layers} layers; {spent / self.done:.1f} s per "
@@ -24,7 +24,7 @@ class Progress:
 
 
 def defaults(node: Any) -> dict[str, Any]:
-    """The values that a node's widgets have when it is put into a graph."""
+    """The default values of a node's widgets."""
     return {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if getattr(entry, "default", None) is not None}
 
 

@@ -11,13 +11,13 @@ TYPED = ("nodes", "layerdiff_core", "tools")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks in order of their speed; the status is that of the first one that failed."""
+    """Run the checks, fastest first. Returns the status of the first one that fails."""
     if {"-h", "--help"} & set(arguments):
         print(f"usage: dev.py test [arguments of pytest, such as tests/core -k psd]\n\n{__doc__}")
         return 0
     missing = [name for name in ("pytest", "ruff", "mypy") if importlib.util.find_spec(name) is None]
     if missing:
-        # Only where the Python is the user's own: nothing is installed there unasked.
+        # Only happens with the user's own Python, into which nothing is installed without being asked.
         print(f"{sys.executable} does not have {', '.join(missing)}. Install them with:\n"
               f"  {sys.executable} -m pip install -r {setup.PINS / 'dev.txt'}", file=sys.stderr)
         return 1
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     pytest = [python, "-m", "pytest", *arguments]
     if arguments:
         return subprocess.call(pytest, cwd=setup.ROOT)
-    # Through the link the pack has a name, so its relative imports can be followed.
+    # The link gives the pack a package name, so that its relative imports can be resolved.
     packages = [part for name in TYPED for part in ("-p", f"{setup.PACK_LINK}.{name}")]
     mypy = [python, "-m", "mypy", "--config-file", str(setup.ROOT / "pyproject.toml"),
             "--cache-dir", str(setup.DEV / "mypy_cache"), *packages]

@@ -1,5 +1,5 @@
-"""Train the starter model in stages: vae, text, unet, decoder, evaluator; or `all` of them in the minutes that there are, and
-then export. An interrupted stage is resumed. `show` measures the autoencoder, `export` writes the files."""
+"""Train the starter model in stages: vae, text, unet, decoder, evaluator. `all` runs them in this order within the given minutes
+and exports. An interrupted stage is resumed. `show` measures the autoencoder, `export` writes the files."""
 
 import argparse
 import copy
@@ -17,7 +17,7 @@ from tools.starter_autoencoder import HELD_OUT_SEED, RENEWED, TELL_EVERY, VAE_SE
 from tools.training_world import World, average_of
 
 # isort: split
-# ComfyUI and the pack can be imported once training_world has been
+# ComfyUI and the pack can only be imported after training_world.
 from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
 from layerdiff_pack.layerdiff_core.evaluator import Evaluator
@@ -35,9 +35,9 @@ MODELS = setup.ROOT / "models"
 EXAMINED = 200
 EVALUATOR_SEED, UNET_SEED = 101, 103
 SHARES = {"vae": 0.17, "text": 0.08, "unet": 0.6, "decoder": 0.09, "evaluator": 0.06}
-"""How `all` divides the minutes, and the order of the stages: the decoder after the UNet, on the noise that that one leaves."""
+"""How `all` divides the minutes, in the order of the stages. The decoder comes last, for the noise that the UNet leaves."""
 STATES = {"unet": "layerdiff"}
-"""Names of the states' files that are not the stages' own."""
+"""Names of state files that differ from the stage's name."""
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
@@ -60,7 +60,7 @@ def train_evaluator(world: World, options: argparse.Namespace) -> None:
 
 
 def train_text(world: World, options: argparse.Namespace) -> None:
-    """Teach text encoder and enhancer, before the UNet, to tell what the global prompt says of each layer."""
+    """Train text encoder and enhancer, before the UNet, to predict what the global prompt says about each layer."""
     side = world.new_text_side().to(world.device)
     begin(side, world, options)
     held = copy.deepcopy(side).requires_grad_(False) if options.start else None
@@ -84,7 +84,7 @@ def train_text(world: World, options: argparse.Namespace) -> None:
 
 
 def begin(parts: nn.Module, world: World, options: argparse.Namespace) -> None:
-    """Start from another model's weights where that was asked for."""
+    """Start from another model's weights if --start is given."""
     if options.start:
         taken = start_from(parts, Path(options.start), world.vocabulary)
         print(f"{taken} of {len(parts.state_dict())} tensors from {options.start}", flush=True)
@@ -132,7 +132,7 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
 
 
 def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, std: torch.Tensor) -> LatentPool:
-    """The pool of the trained autoencoder, from its file where that is of the same autoencoder and world."""
+    """The trained autoencoder's pool, loaded from its file if that was made with the same autoencoder and world."""
     path = world.folder / "pool.safetensors"
     key = f"{mean.sum().item():.6f} {std.sum().item():.6f} {options.objects} {options.styles} {options.variants}"
     pool = LatentPool.load(path, key, world.device)
@@ -146,7 +146,7 @@ def latent_pool(world: World, options: argparse.Namespace, mean: torch.Tensor, s
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter and, where it was trained, its judge, in half precision."""
+    """Write the starter and, if it has been trained, its judge, in half precision."""
     latent = json.loads((world.folder / "latent.json").read_text())
     network = world.trained_vae()
     renderer = world.renderer(VAE_SEED)
@@ -169,7 +169,7 @@ def export(world: World, options: argparse.Namespace) -> None:
 
 
 def train_all(world: World, options: argparse.Namespace) -> None:
-    """All stages one after the other, and export, within the minutes that are given; a stage that is over is passed over."""
+    """Run all stages and the export, skipping stages that are complete."""
     minutes = options.minutes
     for stage, share in SHARES.items():
         options.minutes = minutes * share
@@ -183,7 +183,7 @@ STAGES = {"all": train_all, "vae": train_vae, "decoder": train_decoder, "show": 
           "evaluator": train_evaluator, "export": export}
 NEEDED = {"decoder": {"latent.json": "vae"}, "show": {"vae.safetensors": "vae"}, "unet": {"latent.json": "vae"},
           "export": {"latent.json": "vae", "layerdiff.safetensors": "unet"}}
-"""Of a stage, the files from which it goes on, and the stage that writes them."""
+"""For each stage, the files it needs and the stages that write them."""
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from tools.train_starter import MODELS, TELL_EVERY
 from tools.training_world import World
 
 # isort: split
-# ComfyUI and the pack can be imported once train_starter has been
+# ComfyUI and the pack can only be imported after train_starter.
 import comfy.ops
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from layerdiff_pack.layerdiff_core import checkpoint
@@ -44,14 +44,14 @@ SHEET_PROMPTS = 8
 
 
 def scenes(world: World, options: argparse.Namespace, count: int, seed: int) -> Iterator[Batch]:
-    """Endless batches of `count` scenes, put together by worker processes."""
+    """Endless batches of `count` scenes, assembled by worker processes."""
     source = text2layer.FixedScenes(world.objects, world.bank["place"], world.bank["light"], world.vocabulary,
                                     foregrounds=options.foregrounds, count=count, seed=seed)
     return iter(DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=4))
 
 
 def train_autoencoder(world: World, options: argparse.Namespace) -> None:
-    """CaT2I-AE with its full objective."""
+    """Train CaT2I-AE with its full objective."""
     architecture = text2layer.architecture(options.foregrounds)
     model = networks.composition_autoencoder(architecture)
     networks.initialise(model)
@@ -61,14 +61,14 @@ def train_autoencoder(world: World, options: argparse.Namespace) -> None:
 
 
 def start_from(model: torch.nn.Module, path: str | None) -> None:
-    """Begin with the weights of a layered model's file, or of a VAE's, as far as they fit."""
+    """Start from the matching weights of a layered model's or a VAE's file."""
     if path:
         tensors = {name.removeprefix("vae."): value for name, value in load_file(path).items()}
         print(f"{len(cat2i.start_from(model, tensors))} of {len(model.state_dict())} tensors from {path}", flush=True)
 
 
 def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dict, model: Any, **terms: bool) -> None:
-    """Train an autoencoder of stacked layers and write its average; `terms` as the objective's, for comparisons."""
+    """Train an autoencoder of stacked layers and write its averaged weights. terms: those of the objective, for comparisons."""
     seconds = options.minutes * 60
     renderer = world.renderer(AUTOENCODER_SEED + options.seed)
     drawings = renderer.draw_all(options.variants)
@@ -80,7 +80,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
     objective = cat2i.AutoencoderObjective(model, discriminator, losses.RandomFeatures().to(world.device), **terms)
     batches = (text2layer.draw(renderer, drawings, batch)
                for batch in scenes(world, options, options.batch, run.step + options.seed))
-    settled, sheet_at = not cat2i.norms(model), time.monotonic()  # a plain autoencoder has none
+    settled, sheet_at = not cat2i.norms(model), time.monotonic()  # a plain autoencoder has no batch norms
 
     def write() -> None:
         with run.averaged(), world.autocast():
@@ -107,7 +107,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
         if time.monotonic() - sheet_at > options.sheet_seconds:
             write()
             sheet_at = time.monotonic()
-    if not settled:  # a finished run that was started again: the state holds no statistics
+    if not settled:  # a finished run was started again, and its state has no statistics
         with world.autocast():
             cat2i.settle_norms(model, list(itertools.islice(batches, 16)))
         settled = True
@@ -118,7 +118,7 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
 
 def update(world: World, objective: cat2i.AutoencoderObjective, run: Run, critic: Run, layers: Layers,
            adversarial: bool) -> cat2i.Step:
-    """One step of the autoencoder, or its decoder, and one of the discriminator where it takes part."""
+    """Take one step of the autoencoder, or its decoder, and one of the discriminator if it is used."""
     with world.autocast():
         step = objective.generator(layers, adversarial)
     run.update(step.loss)
@@ -130,7 +130,7 @@ def update(world: World, objective: cat2i.AutoencoderObjective, run: Run, critic
 
 
 def train_decoder(world: World, options: argparse.Namespace) -> None:
-    """Go on with CaT2I-AE's decoder alone, on noisy latents; the latents and what learnt from them stay as they are."""
+    """Train only CaT2I-AE's decoder, on noisy latents. The latents do not change, so models trained on them remain valid."""
     model, facts = load_autoencoder(world)
     renderer = world.renderer(DECODER_SEED)
     drawings = renderer.draw_all(options.variants)
@@ -152,7 +152,7 @@ def train_decoder(world: World, options: argparse.Namespace) -> None:
 
 
 def fresh_scenes(world: World, options: argparse.Namespace) -> list[Layers]:
-    """Batches of training scenes drawn anew, to judge by."""
+    """Newly drawn batches of training scenes, for evaluation."""
     renderer = world.renderer(FRESH_SEED)
     drawings = renderer.draw_all(1)
     batches = itertools.islice(scenes(world, options, 16, FRESH_SEED), 8)
@@ -160,7 +160,7 @@ def fresh_scenes(world: World, options: argparse.Namespace) -> list[Layers]:
 
 
 def autoencoder_sheet(model: Any, fresh: list[Layers], path: Path) -> dict[str, float]:
-    """Mean figures over fresh scenes; draws the first ones above what the autoencoder makes of them."""
+    """Mean metrics over new scenes. Saves a sheet with the first ones above their reconstructions."""
     totals: dict[str, float] = {}
     for layers in fresh:
         figures = cat2i.reconstruction_figures(layers, *cat2i.decode(model, cat2i.encode(model, layers)))
@@ -174,8 +174,8 @@ def autoencoder_sheet(model: Any, fresh: list[Layers], path: Path) -> dict[str, 
 
 
 def load_autoencoder(world: World, model: Any = None) -> tuple[Any, dict[str, Any]]:
-    """The averaged autoencoder of the earlier stage, frozen, and the facts that were written with it. `model` is filled with
-    it where it is not CaT2I-AE."""
+    """The averaged autoencoder of the earlier stage, frozen, and the facts stored with it. model: the network to load the weights
+    into, if it is not CaT2I-AE."""
     path = world.folder / AUTOENCODER_FILE
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["facts"])
@@ -189,12 +189,12 @@ def frozen(model: Any, world: World) -> Any:
 
 
 def train_unet(world: World, options: argparse.Namespace) -> None:
-    """The UNet and the text encoder on the latents of the earlier stage's autoencoder."""
+    """Train UNet and text encoder on the latents of the earlier stage's autoencoder."""
     fit_unet(world, options, *load_autoencoder(world))
 
 
 def fit_unet(world: World, options: argparse.Namespace, decoder: Any, facts: dict[str, Any]) -> None:
-    """Train UNet and text encoder on the latents of a frozen autoencoder, and write their average."""
+    """Train UNet and text encoder on the latents of a frozen autoencoder, and write their averaged weights."""
     architecture = facts["architecture"]
     mean, std = (torch.tensor(facts[name], device=world.device).view(1, -1, 1, 1) for name in ("mean", "std"))
     started, empty = time.monotonic(), torch.from_numpy(world.vocabulary.rows("")).to(world.device)
@@ -238,7 +238,7 @@ def fit_unet(world: World, options: argparse.Namespace, decoder: Any, facts: dic
 
 
 def text2layer_model(world: World, architecture: dict[str, Any]) -> text2layer.Text2Layer:
-    """UNet and text encoder, freshly initialised."""
+    """A UNet and text encoder with initial weights."""
     model = text2layer.Text2Layer(UNetModel(**architecture["unet"], dtype=torch.float32,
                                             operations=comfy.ops.disable_weight_init),
                                   networks.trainable_text_model(architecture, len(world.vocabulary)))
@@ -249,7 +249,7 @@ def text2layer_model(world: World, architecture: dict[str, Any]) -> text2layer.T
 @torch.no_grad()
 def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text2Layer, decoder: Any,
                statistics: tuple[torch.Tensor, torch.Tensor], empty: torch.Tensor, alphas: torch.Tensor) -> None:
-    """Eight held-out prompts, a column each, with the prompts in a text file beside the picture."""
+    """Save samples for eight held-out prompts, one per column, with the prompts in a text file next to the image."""
     rng = np.random.default_rng(1)
     prompts = []
     for _ in range(SHEET_PROMPTS):
@@ -265,14 +265,14 @@ def unet_sheet(world: World, options: argparse.Namespace, model: text2layer.Text
 
 
 def write_average(model: torch.nn.Module, path: Path, **facts: object) -> None:
-    """The averaged weights, which `model` holds now, in half precision; statistics of batch norms stay as they are."""
+    """Write the averaged weights, which `model` currently has, in half precision. Statistics of batch norms are not converted."""
     tensors = {name: value.half() if value.is_floating_point() and "running" not in name else value
                for name, value in model.state_dict().items()}
     write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the starter into models/, in half precision, with what is measured on the finished autoencoder."""
+    """Write the starter to models/, in half precision, with the measurements on the finished autoencoder."""
     decoder, facts = load_autoencoder(world)
     mean, std = (torch.tensor(facts[name], device=world.device) for name in ("mean", "std"))
     latent = {"mean": facts["mean"], "std": facts["std"],
@@ -291,7 +291,7 @@ def export(world: World, options: argparse.Namespace) -> None:
 STAGES = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "export": export}
 NEEDED = {"unet": {AUTOENCODER_FILE: "autoencoder"}, "decoder": {AUTOENCODER_FILE: "autoencoder"},
           "export": {AUTOENCODER_FILE: "autoencoder", UNET_FILE: "unet"}}
-"""Of a stage, the files from which it goes on, and the stage that writes them."""
+"""For each stage, the files it needs and the stages that write them."""
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""ComfyUI's network classes and the pack's modules for training: no server, no nodes, no folders of ComfyUI's."""
+"""Imports ComfyUI's network classes and the pack's modules for training, without server, nodes or ComfyUI's folders."""
 
 import importlib
 import json
@@ -15,7 +15,7 @@ WORDS_FILE = "clip_words.json"
 
 
 def import_networks() -> None:
-    """Make `layerdiff_pack` importable: the pack's own modules, with ComfyUI's `comfy` beside them."""
+    """Make `layerdiff_pack`, with the pack's own modules, and ComfyUI's `comfy` importable."""
     environment = setup.locate()
     sys.path.insert(0, str(environment.host))
     if environment.shim.exists():
@@ -24,7 +24,7 @@ def import_networks() -> None:
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
-    # CPU default would be attention in slices, which is slow to train.
+    # The default on a CPU is sliced attention, which trains slowly.
     args.use_pytorch_cross_attention = True
     pack = types.ModuleType("layerdiff_pack")
     pack.__path__ = [str(setup.ROOT)]
@@ -32,7 +32,7 @@ def import_networks() -> None:
 
 
 def word_tokenizer(folder: Path, words: set[str]) -> tuple[Callable[[str], list[int]], int, int]:
-    """CLIP's tokens of single words by ComfyUI's own tokenizer, remembered in `folder`; and the start and end token."""
+    """A function that tokenizes single words with ComfyUI's CLIP tokenizer, cached in `folder`; and the start and end token."""
     path = folder / WORDS_FILE
     known = json.loads(path.read_text("utf-8")) if path.exists() else {"words": {}}
     missing = sorted(words - known["words"].keys())

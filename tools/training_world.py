@@ -1,4 +1,4 @@
-"""What the stages of training share: the world's pictures and words on a device, and the networks with their states."""
+"""Shared by the training stages: the world's images and words on a device, and the networks with their states."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ WORKERS = 8
 
 
 class World:
-    """Everything that the stages share: objects, places, words, the device."""
+    """Everything shared by the stages: objects, places, words and the device."""
 
     def __init__(self, options: argparse.Namespace, canvas: int = starter.CANVAS):
         self.canvas = canvas
@@ -47,7 +47,7 @@ class World:
         return Renderer(self.objects, self.bank, self.canvas, self.device, seed)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 where the device has it."""
+        """Autocast to bfloat16 if the device supports it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
 
     def trained_vae(self) -> Any:
@@ -67,17 +67,17 @@ class World:
         return (batch.to(self.device) for batch in source)
 
     def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Scenes:
-        """What such batches come from."""
+        """The source of these batches."""
         return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed, shares)
 
     def new_text_side(self) -> TextSide:
-        """A fresh text encoder and an enhancer whose gates are open."""
+        """A new text encoder, and an enhancer with open gates."""
         enhancer = PromptEnhancer(**starter.ARCHITECTURE["enhancer"])
         enhancer.open_gates()
         return TextSide(networks.trainable_text_model(starter.ARCHITECTURE, len(self.vocabulary)), enhancer)
 
     def new_unet(self) -> Any:
-        """A fresh UNet, all of it to be trained."""
+        """A new UNet, to be trained from scratch."""
         unet = networks.unet(starter.ARCHITECTURE)
         networks.initialise(unet)
         unet.reset_added_parameters()
@@ -91,6 +91,6 @@ class World:
 
 
 def average_of(path: Path) -> dict[str, torch.Tensor]:
-    """The average weights of a run's state."""
+    """The averaged weights in a run's state."""
     prefix = "average."
     return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
-"""The scenes that the starter is trained on, rendered from packages and from nothing.
+"""The scenes that the starter is trained on, rendered from object images and painted places.
 
-The way of the data: `tools.objects` fetches packages and builds one file of named pictures with real alpha,
-which `objects` reads; `backgrounds` paints places in three lights; `scenes` rolls what stands where and `words`
-says it, with the combinations that are held out for measuring; `render` draws the foregrounds in batches, on
-whichever device the pictures are, and composes them over the background.
+The data flow: `tools.objects` downloads packages and builds a file of named images with alpha, which `objects` reads.
+`backgrounds` paints places in three lights. `scenes` draws random scenes, without the combinations held out for evaluation, and
+`words` describes them. `render` draws the foregrounds in batches, on the device of the images, and composites them over the
+background.
 """

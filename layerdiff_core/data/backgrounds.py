@@ -1,4 +1,4 @@
-"""Places painted by rule, in the soft look of the object pictures."""
+"""Procedurally painted places, in the soft style of the object images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDOORS = ("day",)
 
 @dataclass(frozen=True)
 class Place:
-    """prompts: noun phrases, the first canonical; preposition: what stands before them; lights: the lights it has."""
+    """prompts: noun phrases, the canonical one first. preposition: the word before them. lights: the lights it can have."""
 
     prompts: tuple[str, ...]
     preposition: str
@@ -73,7 +73,7 @@ PLACES: dict[str, Place] = {
 
 
 def render_background(place: str, light: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Paints a place: uint8 [size, size, 3]. ValueError for a place that is not known or a light that it lacks."""
+    """Paint a place: uint8 [size, size, 3]. ValueError for an unknown place or a light that it cannot have."""
     if place not in PLACES:
         raise ValueError(f"no place named '{place}'; there are: {', '.join(PLACES)}")
     if light not in PLACES[place].lights:

@@ -1,4 +1,4 @@
-"""The places that no day and night reaches: space, the deep, and rooms."""
+"""Places without day and night: outer space, underwater, and rooms."""
 
 from __future__ import annotations
 

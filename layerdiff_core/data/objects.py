@@ -1,4 +1,4 @@
-"""The object pictures that training reads: one file of named pictures, which `tools.objects` builds."""
+"""The object images for training: one file of named images, built by `tools.objects`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIST = Path(__file__).with_name("objects_list.json")
 
 @dataclass
 class ObjectSet:
-    """Named pictures: images uint8 [N, 2 styles, H, W, RGBA] not premultiplied, style 0 "3d" and 1 "flat"."""
+    """Named images: uint8 [N, 2 styles, H, W, RGBA], not premultiplied; style 0 is "3d" and 1 is "flat"."""
 
     images: Tensor
     names: list[str]
@@ -25,17 +25,17 @@ class ObjectSet:
         return len(self.names)
 
     def first(self, count: int, styles: int) -> ObjectSet:
-        """The first, most iconic `count` objects, in the first `styles` styles."""
+        """The `count` most iconic objects, in the first `styles` styles."""
         return ObjectSet(self.images[:count, :styles], self.names[:count], self.prompts[:count], self.homes[:count])
 
 
 def read_list() -> list[dict[str, str]]:
-    """The curated objects, the most iconic first: code (hex code points), name, prompt, home."""
+    """The curated objects, most iconic first: code (hexadecimal code points), name, prompt and home."""
     return json.loads(LIST.read_text(encoding="utf-8"))
 
 
 def load_objects(path: str | Path) -> ObjectSet:
-    """Reads the file that `tools.objects` built."""
+    """Read the file built by `tools.objects`."""
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["objects"])
         images = file.get_tensor("images")

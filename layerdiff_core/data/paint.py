@@ -1,6 +1,6 @@
-"""The brushes of the painted places: a canvas in a light, and soft shapes on it. All values are 0..1.
+"""The brushes for painting places: a canvas in a light, and soft shapes on it. All values are 0..1.
 
-Light comes from the left on every canvas: what is to be lit from the right is mirrored.
+Light comes from the left on every canvas. Scenes lit from the right are mirrored.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import zoom
 
-# from the top of the sky to the horizon
+# Colours from the top of the sky to the horizon.
 SKIES = {
     "day": ((0.20, 0.54, 0.95), (0.48, 0.76, 0.99), (0.86, 0.95, 1.0)),
     "sunset": ((0.33, 0.25, 0.60), (0.93, 0.46, 0.54), (1.0, 0.82, 0.52)),
     "night": ((0.03, 0.05, 0.18), (0.09, 0.14, 0.36), (0.24, 0.30, 0.56)),
 }
-# what a light does to a colour: saturation, then a factor, then what is added
+# How a light changes a colour: saturation, then a factor, then an offset.
 LIGHTING = {
     "day": (1.0, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     "sunset": (1.1, (0.84, 0.62, 0.56), (0.12, 0.04, 0.08)),
     "night": (1.15, (0.34, 0.37, 0.52), (0.02, 0.02, 0.13)),
 }
 SHADING = 0.10
-"""How much brighter than the middle the lit side of a place is, and how much darker the other one."""
+"""How much brighter than the middle the lit side of a place is, and how much darker the other side."""
 CLOUDS = {
     "day": ((1.0, 1.0, 1.0), (0.76, 0.87, 0.98)),
     "sunset": ((1.0, 0.80, 0.66), (0.80, 0.42, 0.56)),
@@ -45,7 +45,7 @@ def soft(value: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """A square picture in the making: `image` [H, W, 3], `x` [1, W] and `y` [H, 1] in 0..1, y downwards."""
+    """A square image being painted: `image` [H, W, 3], `x` [1, W] and `y` [H, 1] in 0..1, y downwards."""
 
     def __init__(self, light: str, rng: np.random.Generator, size: int) -> None:
         steps = ((np.arange(size) + 0.5) / size).astype(np.float32)
@@ -53,31 +53,31 @@ class Canvas:
         self.x, self.y = steps[None, :], steps[:, None]
         self.image: np.ndarray = np.zeros((size, size, 3), np.float32)
         self.horizon = np.asarray(SKIES[light][2], np.float32)
-        self.lamp = float(rng.uniform(0.12, 0.38))  # where sun, moon or lamp stands, left to right
+        self.lamp = float(rng.uniform(0.12, 0.38))  # the horizontal position of sun, moon or lamp
 
     def lit(self, colour: ArrayLike, haze: float = 0.0) -> np.ndarray:
-        """A colour as this light shows it, `haze` of it lost to the air."""
+        """A colour in this light, faded by `haze`, 0..1."""
         saturation, factor, added = LIGHTING[self.light]
         colour = np.asarray(colour, np.float32)
         vivid = np.clip(mix(colour.mean(-1, keepdims=True), colour, saturation), 0, 1.1)
         return mix(vivid * factor + added, self.horizon, haze)
 
     def shade(self, colour: ArrayLike, spread: float = 0.05) -> np.ndarray:
-        """A colour varied a little, so that no two pictures have the same."""
+        """A slightly varied colour, so that no two images have the same."""
         return np.clip(np.asarray(colour, np.float32) + self.rng.normal(0, spread, 3) * 0.6, 0, 1)
 
     def lay(self, mask: np.ndarray, colour: np.ndarray) -> None:
-        """Puts a colour ([3] or [H, W, 3]) where the mask [H, W] is 1."""
+        """Paint a colour ([3] or [H, W, 3]) where the mask [H, W] is 1."""
         self.image += mask[..., None] * (colour - self.image)
 
     def glow(self, x: float, y: float, radius: float, colour: ArrayLike, strength: float = 1.0) -> None:
-        """Adds a soft round light (screen)."""
+        """Add a soft round light (with blend mode screen)."""
         distance = ((self.x - x) ** 2 + (self.y - y) ** 2) / radius**2
         light = (strength * np.exp(-2 * distance))[..., None] * np.asarray(colour, np.float32)
         self.image = 1 - (1 - self.image) * (1 - np.clip(light, 0, 1))
 
     def cover(self, signed: np.ndarray, blur: float = 1.0) -> np.ndarray:
-        """1 where the distance (canvas units, positive inside) is well inside; the edge is `blur` pixels wide."""
+        """A mask from a signed distance (in canvas units, positive inside), with an edge `blur` pixels wide."""
         return np.clip(signed / (self.pixel * blur) + 0.5, 0, 1)
 
     def curve(self, base: float, swing: float, waves: float = 1.5) -> np.ndarray:
@@ -89,13 +89,13 @@ class Canvas:
         return (base + swing * line / 1.3).astype(np.float32)
 
     def noise(self, cells_x: int, cells_y: int) -> np.ndarray:
-        """Gentle clouds of noise [H, W], about -1..1, with that many lumps each way."""
+        """Smooth noise [H, W], about -1..1, with this number of cells along each axis."""
         coarse = self.rng.normal(0, 0.5, (cells_y + 1, cells_x + 1)).astype(np.float32)
         fine = zoom(coarse, (self.size / (cells_y + 1), self.size / (cells_x + 1)), order=3, mode="nearest")
         return np.clip(fine[: self.size, : self.size], -1, 1)
 
     def sky(self, horizon: float, clouds: int = 3, middle: float = 0.55) -> None:
-        """Fills with the light's sky down to `horizon`: sun at sunset, moon and stars at night, clouds."""
+        """Paint the sky of this light down to `horizon`: clouds, the sun at sunset, the moon and stars at night."""
         rng = self.rng
         top, centre, low = (self.shade(colour, 0.025) for colour in SKIES[self.light])
         stops = (0.0, middle * horizon, horizon)
@@ -114,7 +114,7 @@ class Canvas:
             self.stars(int(rng.integers(40, 70)), horizon * 0.92)
             self.moon(x, rng.uniform(0.1, 0.35) * horizon + 0.04)
         for _ in range(clouds):
-            # clouds keep clear of sun and moon, which a picture in this light is known by
+            # Clouds must not hide the sun or moon, by which the light is recognised.
             self.cloud((x + rng.uniform(0.26, 0.74)) % 1, rng.uniform(0.1, 0.62) * horizon, rng.uniform(0.09, 0.19))
 
     def stars(self, count: int, lowest: float, tint: ArrayLike = (1.0, 0.97, 0.88)) -> None:
@@ -151,7 +151,7 @@ class Canvas:
         self.image[rows, columns] += mask[..., None] * (colour - self.image[rows, columns])
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
-        """Rows and columns of a part of the canvas, with a rim of three pixels."""
+        """The rows and columns of a part of the canvas, with a margin of three pixels."""
 
         def span(low: float, high: float) -> slice:
             return slice(max(0, int(low * self.size) - 3), max(0, min(self.size, int(high * self.size) + 4)))
@@ -161,14 +161,14 @@ class Canvas:
     def disc(
         self, x: float, y: float, radius: float, colour: ArrayLike, opacity: float = 1.0, blur: float = 1.0
     ) -> None:
-        """A flat round spot."""
+        """A flat disc."""
         rows, columns = self.box(x - radius, y - radius, x + radius, y + radius)
         distance = np.hypot(self.x[:, columns] - x, self.y[rows] - y)
         mask = self.cover(radius - distance, blur)[..., None] * opacity
         self.image[rows, columns] += mask * (np.asarray(colour, np.float32) - self.image[rows, columns])
 
     def ball(self, x: float, y: float, radius: float, colour: np.ndarray, squash: float = 1.0) -> None:
-        """A ball lit from the upper left; squash < 1 is flatter than wide. The colour is one that is lit already."""
+        """A ball lit from the upper left. squash: height relative to width. colour: as it appears in this light."""
         rows, columns = self.box(x - radius, y - radius, x + radius, y + radius)
         px, py = (self.x[:, columns] - x) / radius, (self.y[rows] - y) / (radius * squash)
         mask = self.cover((1 - np.hypot(px, py)) * radius * min(1, squash), 1.2)
@@ -177,7 +177,7 @@ class Canvas:
         self.image[rows, columns] += mask[..., None] * (tone - self.image[rows, columns])
 
     def fir(self, x: float, foot: float, height: float, colour: np.ndarray, snow: float = 0.0) -> None:
-        """A fir tree of three rounded cones standing at `foot`, `snow` of each cone white."""
+        """A fir tree of three rounded cones standing at `foot`. snow: the share of each cone that is white."""
         width = height * 0.34
         trunk = self.lit((0.42, 0.27, 0.20))
         self.block(x - height * 0.035, foot - height * 0.15, x + height * 0.035, foot, trunk)
@@ -215,18 +215,18 @@ class Canvas:
     def ridge(
         self, line: np.ndarray, top: np.ndarray, bottom: np.ndarray, reach: float = 0.3, blur: float = 1.2
     ) -> None:
-        """All below a line [W], shaded from `top` at the line to `bottom` at `reach` below it."""
+        """Fill everything below a line [W], shaded from `top` at the line to `bottom` at `reach` below it."""
         depth = self.y - line[None, :]
         self.lay(self.cover(depth, blur), mix(top, bottom, soft(depth / reach)))
 
     def hills(self, swing: float, *rows: tuple[float, ArrayLike, float]) -> None:
-        """Rolling ground, the farthest first; each row is height, colour and haze."""
+        """Rolling hills, farthest first. rows: height, colour and haze of each."""
         for base, tone, haze in rows:
             colour = self.shade(tone, 0.03)
             self.ridge(self.curve(base, swing, 1.1), self.lit(colour * 1.08, haze), self.lit(colour * 0.8, haze), 0.16)
 
     def spread(self, count: int) -> np.ndarray:
-        """Positions from left to right at about even distances, in a random order."""
+        """Roughly evenly spaced positions from left to right, in random order."""
         steps = (np.arange(count) + self.rng.uniform(0.2, 0.8, count)) / count
         return self.rng.permutation(steps * 1.1 - 0.05)
 

@@ -1,4 +1,4 @@
-"""Draws the foregrounds of scenes in batches, in plain tensor code, on the device of the object pictures."""
+"""Draws the foregrounds of scenes in batches, with plain tensor code, on the device of the object images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ANY_ON_GROUND = 0.8
 CUT = 0.02
 TURN = math.radians(8)
 SHADING = 0.22
-"""How much brighter than its middle a thing's lit side is, and how much darker the other one."""
-# what light does to a colour: a factor for each of red, green, blue
+"""How much brighter than its middle an object's lit side is, and how much darker the other side."""
+# How a light changes a colour: factors for red, green and blue.
 TINTS = ((1.0, 1.0, 1.0), (1.0, 0.82, 0.70), (0.57, 0.60, 0.86))
 
 
 @dataclass
 class Placement:
-    """Where things go, each a float tensor [B]: centre x and y and extent (the longest side) in parts of the
-    canvas, y downwards; angle in radians; flip -1 or 1."""
+    """Where objects go, as float tensors [B]: centre x and y and extent (the longest side) as fractions of the canvas, y
+    downwards; angle in radians; flip -1 or 1."""
 
     x: Tensor
     y: Tensor
@@ -39,8 +39,8 @@ class Placement:
 def placements(
     slot: Tensor, size: Tensor, home: Tensor, width: Tensor, height: Tensor, generator: torch.Generator
 ) -> Placement:
-    """Rolls the geometry of B things. slot, size, home: long [B], indices into SLOTS, SIZES, HOMES; width and height:
-    float [B], each thing's sides in parts of its longest side."""
+    """Random placements for B objects. slot, size, home: long [B], indices into SLOTS, SIZES, HOMES. width, height: float [B],
+    each object's sides relative to its longest side."""
     device = slot.device
 
     def roll() -> Tensor:
@@ -79,12 +79,12 @@ def draw_foregrounds(
     canvas: int,
     side: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws B things, each on a canvas of its own.
+    """Draw B objects, each on its own canvas.
 
-    images: uint8 [N, 2, H, W, RGBA], not premultiplied; object, style, light, size, slot, home: long [B], home indexing
-    scenes.HOMES; generator: of the same device; side: long [B], where the light comes from, indexing scenes.SIDES, from the
-    left where nothing is given. Gives the pictures [B, 3, canvas, canvas] in 0..1, with colours
-    carried on outside the thing, and their coverage [B, 1, canvas, canvas], 1 where the thing is.
+    images: uint8 [N, 2, H, W, RGBA], not premultiplied. object, style, light, size, slot, home: long [B]; home indexes
+    scenes.HOMES. generator: on the same device. side: long [B], where the light comes from, an index into scenes.SIDES; default
+    left. Returns images [B, 3, canvas, canvas] in 0..1, with colours extended beyond the object, and their coverage
+    [B, 1, canvas, canvas], 1 where the object is.
     """
     source = images[object, style].permute(0, 3, 1, 2).float() / 255
     box = _bounds(source[:, 3] > 0.03)
@@ -93,7 +93,7 @@ def draw_foregrounds(
     place = placements(slot, size, home, width / longest, height / longest, generator)
 
     alpha = source[:, 3:]
-    source = torch.cat([source[:, :3] * alpha, alpha], 1)  # premultiplied, or transparent colours would leak in
+    source = torch.cat([source[:, :3] * alpha, alpha], 1)  # premultiplied, so that colours of transparent pixels do not leak in
     over = max(2, math.ceil(2 * images.shape[2] / canvas))
     grid = _grid(place, box, longest, canvas * over)
     drawn = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -106,7 +106,7 @@ def draw_foregrounds(
 
 
 def compose(background: Tensor, pictures: list[Tensor], coverages: list[Tensor]) -> Tensor:
-    """Lays pictures [B, 3, H, W] over the background, the first lowest: I = m F + (1 - m) B (Text2Layer, section 3)."""
+    """Composite images [B, 3, H, W] over the background, lowest first: I = m F + (1 - m) B (Text2Layer, section 3)."""
     image = background
     for picture, coverage in zip(pictures, coverages):
         image = coverage * picture + (1 - coverage) * image
@@ -114,13 +114,13 @@ def compose(background: Tensor, pictures: list[Tensor], coverages: list[Tensor])
 
 
 def _inside(centre: Tensor, half: Tensor) -> Tensor:
-    """Moves a centre so that no more than CUT of the side is beyond the canvas."""
+    """Move a centre so that at most CUT of the side lies beyond the canvas."""
     keep = half * (1 - 2 * CUT)
     return torch.minimum(torch.maximum(centre, keep), 1 - keep)
 
 
 def _bounds(solid: Tensor) -> Tensor:
-    """Left, top, right, bottom [B, 4] of the true part of [B, H, W], in -1..1 as grid_sample counts."""
+    """Left, top, right and bottom [B, 4] of the true part of [B, H, W], in grid_sample's coordinates -1..1."""
 
     def ends(line: Tensor) -> tuple[Tensor, Tensor]:
         length = line.shape[-1]
@@ -133,8 +133,8 @@ def _bounds(solid: Tensor) -> Tensor:
 
 
 def _grid(place: Placement, box: Tensor, longest: Tensor, side: int) -> Tensor:
-    """For each pixel of the canvas, where to read the picture: canvas -> thing's own centre -> turned -> picture."""
-    scale = longest / (2 * place.extent)  # picture's units (-1..1) for a step across the canvas (-1..1)
+    """The sampling grid: for each canvas pixel, the position in the image, by shifting to the object's centre and rotating."""
+    scale = longest / (2 * place.extent)  # from canvas units (-1..1) to image units (-1..1)
     cos, sin = torch.cos(place.angle) * scale, torch.sin(place.angle) * scale
     x, y = place.x * 2 - 1, place.y * 2 - 1
     middle_x, middle_y = (box[:, 0] + box[:, 2]) / 2, (box[:, 1] + box[:, 3]) / 2
@@ -144,14 +144,14 @@ def _grid(place: Placement, box: Tensor, longest: Tensor, side: int) -> Tensor:
 
 
 def _shade(place: Placement, side: Tensor, canvas: int) -> Tensor:
-    """Light from one side: a factor for each pixel [B, 1, 1, canvas], 1 in a thing's middle."""
+    """Light from one side: a factor per pixel column [B, 1, 1, canvas], 1 at an object's centre."""
     x = (torch.arange(canvas, device=side.device) + 0.5) / canvas
     across = ((x - place.x[:, None]) / (place.extent[:, None] / 2)).clamp(-1, 1)
     return (1 + SHADING * (2 * side[:, None] - 1) * across)[:, None, None]
 
 
 def _vary(picture: Tensor, generator: torch.Generator) -> Tensor:
-    """A little change of hue (a turn about the grey axis) and brightness for each picture, against memorising."""
+    """Vary the hue (a rotation about the grey axis) and brightness of each image slightly, against memorisation."""
     count, device = len(picture), picture.device
     angle = (torch.rand(count, device=device, generator=generator) * 2 - 1) * math.radians(5)
     gain = 1 + (torch.rand(count, device=device, generator=generator) * 2 - 1) * 0.05

@@ -1,7 +1,7 @@
-"""The world: which place, which things, where, how big and how lit (ours; the papers' data is closed).
+"""The world: which place, which objects, where, how large and in which light (ours; the papers' data is not public).
 
-Layers need each other: one light and one side that it comes from for all of a scene, no two things in one slot, and what is
-farther is no larger, unless the prompt says so (`words.captions`).
+Layers depend on each other: all layers of a scene share the light and the side it comes from, no two objects share a slot, and
+objects farther away are not larger, unless the prompt says so (`words.captions`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ STYLES = ("3d", "flat")
 SLOTS = ("left", "centre", "right")
 SIZES = ("small", "medium", "big")
 SIDES = ("left", "right")
-"""Where a scene's light comes from. No prompt tells it, so that the layers have to agree on it."""
+"""Where a scene's light comes from. No prompt mentions it, so that the layers have to agree on it."""
 HOMES = ("ground", "sky", "any")
 
-# where a slot's middle is, and from how small to how big a size is, in parts of the canvas
+# The centre of each slot, and the range of each size, as fractions of the canvas.
 SLOT_X = (0.21, 0.5, 0.79)
 EXTENTS = ((0.26, 0.32), (0.38, 0.46), (0.52, 0.62))
 OVERLAP = 0.34
@@ -31,12 +31,12 @@ OVERLAP = 0.34
 HELD_OUT_ONE_IN = 20
 TRIES = 20_000
 ODD_DEPTHS = 0.25
-"""Share of the scenes in which depth and size are not asked to fit."""
+"""The share of scenes in which sizes need not match depths."""
 
 
 @dataclass
 class Foreground:
-    """One thing: indices into the object set, SLOTS and SIZES."""
+    """An object: indices into the object set, SLOTS and SIZES."""
 
     object: int
     slot: int
@@ -45,8 +45,8 @@ class Foreground:
 
 @dataclass
 class Scene:
-    """A place in a light (index into LIGHTS) that comes from a side (index into SIDES), with things in a style (index into
-    STYLES), the farthest first."""
+    """A place in a light (index into LIGHTS) from a side (index into SIDES), with objects in a style (index into STYLES),
+    farthest first."""
 
     place: str
     light: int
@@ -56,27 +56,27 @@ class Scene:
 
 
 def is_held_out(first: str, second: str) -> bool:
-    """Whether the pair (place and object name, or two object names, in any order) is kept out of training."""
+    """Whether a pair (place and object, or two objects, by name, in any order) is held out from training."""
     return crc32("|".join(sorted((first, second))).encode()) % HELD_OUT_ONE_IN == 0
 
 
 def holds_held_out(scene: Scene, objects: ObjectSet) -> bool:
-    """Whether any two of the scene's place and objects are a held-out pair."""
+    """Whether any two among the scene's place and objects are a held-out pair."""
     words = [scene.place] + [objects.names[foreground.object] for foreground in scene.foregrounds]
     return any(is_held_out(*pair) for pair in combinations(words, 2))
 
 
 def in_depth_order(scene: Scene) -> bool:
-    """Whether no thing is larger than one in front of it."""
+    """Whether no object is larger than one in front of it."""
     sizes = [foreground.size for foreground in scene.foregrounds]
     return sizes == sorted(sizes)
 
 
 def sample_scene(rng: np.random.Generator, objects: ObjectSet, layers: int, heldout: bool = False) -> Scene:
-    """Rolls a scene of `layers` (1 to 4) layers, the background included.
+    """A random scene with 1 to 4 layers, including the background.
 
-    Without `heldout` no pair in it is held out; with it, at least one is (a bare background has no pairs).
-    ValueError for another number of layers, and when the object set is too small for what is asked.
+    heldout: whether it has at least one held-out pair (a background alone has none); otherwise it has none. ValueError for
+    another number of layers, and if the object set is too small.
     """
     if not 1 <= layers <= len(SLOTS) + 1 or layers > len(objects) + 1:
         raise ValueError(
@@ -109,7 +109,7 @@ def _roll(rng: np.random.Generator, objects: ObjectSet, layers: int) -> Scene:
 
 
 def _is_crowded(scene: Scene) -> bool:
-    """Whether a thing would hide more than OVERLAP of its smaller neighbour's width."""
+    """Whether an object would hide more than OVERLAP of its smaller neighbour's width."""
     for one, other in combinations(scene.foregrounds, 2):
         gap = abs(SLOT_X[one.slot] - SLOT_X[other.slot])
         widths = [sum(EXTENTS[thing.size]) / 2 for thing in (one, other)]

@@ -1,4 +1,4 @@
-"""Places under the open sky that people made, each painted in the light of its canvas."""
+"""Outdoor places made by people, each painted in the light of its canvas."""
 
 from __future__ import annotations
 

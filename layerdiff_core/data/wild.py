@@ -1,4 +1,4 @@
-"""Wild places under the open sky, each painted in the light of its canvas from the sky down to the front."""
+"""Natural outdoor places, each painted in the light of its canvas, from the sky down to the foreground."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def desert(c: Canvas) -> None:
     for base in (0.57, 0.67, 0.80):
         line = c.curve(base, 0.05, 0.55)
         c.ridge(line, c.lit(np.clip(sand * 1.05, 0, 1)), c.lit(sand * (0.84, 0.74, 0.66)), 0.26)
-        # the side that the dune turns from the light hangs from its falling half
+        # The shaded side of the dune hangs from the falling half of its crest.
         lee = np.clip(np.gradient(line) * c.size * 1.3, 0, 1) * 0.10 + 0.002
         shadow = c.cover(np.minimum(c.y - line, line + lee - c.y), 6)
         c.lay(shadow * 0.55, c.lit(sand * (0.74, 0.56, 0.50)))
@@ -173,7 +173,7 @@ def _mesa(c: Canvas, x: float, foot: float, half: float, height: float, rock: np
 
 
 def _peaks(c: Canvas, count: int, base: float, swing: float, rock: ArrayLike, haze: float) -> None:
-    """A chain of mountains, far ones first, each with a lit left side and a cap of snow."""
+    """A chain of mountains, farthest first, each with a lit left side and a snow cap."""
     for x in c.spread(count):
         _peak(c, x, base - swing * c.rng.uniform(0.25, 1.0), c.rng.uniform(0.75, 1.05), c.shade(rock, 0.02), haze)
 
@@ -195,14 +195,14 @@ def _peak(c: Canvas, x: float, top: float, slope: float, rock: np.ndarray, haze:
 
 
 def _water(c: Canvas, colour: ArrayLike, haze: float = 0.0) -> np.ndarray:
-    """Water's colour in this light: at sunset it takes the red of the sky, where its own blue would turn grey."""
+    """The colour of water in this light. At sunset it takes on the red of the sky, where plain blue would turn grey."""
     if c.light != "sunset":
         return c.lit(colour, haze)
     return mix(mix(c.lit(colour), (0.86, 0.36, 0.50), 0.5), (1.0, 0.66, 0.46), haze)
 
 
 def _glitter(c: Canvas, horizon: float, end: float) -> None:
-    """The path of the low sun or the moon on water: short soft strokes."""
+    """The reflection of the low sun or the moon on water, as short soft strokes."""
     if c.light == "day":
         return
     colour = (1.0, 0.84, 0.56) if c.light == "sunset" else (0.72, 0.78, 0.95)
@@ -215,5 +215,5 @@ def _glitter(c: Canvas, horizon: float, end: float) -> None:
 
 
 def _fade(c: Canvas, start: float, strength: float) -> None:
-    """Darkens the front a little, which sets the things off."""
+    """Darken the foreground a little, so that objects stand out."""
     c.image *= 1 - strength * soft((c.y - start) / (1 - start))[..., None]

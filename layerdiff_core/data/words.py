@@ -1,7 +1,7 @@
-"""The words of the world: captions for scenes, what they tell of each layer, and other names for things.
+"""Captions for scenes, what they tell about each layer, and other names for objects.
 
-Ours; the papers' captions are a captioner's. A layer prompt knows its own thing only. The global prompt also tells style,
-light, place and size, all of them or some.
+Ours; the papers' captions are from a captioning model. A layer prompt only mentions its own object. The global prompt also
+mentions some or all of style, light, position and size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SLOT_WORDS = (
     ("on the right", "on the right side", "to the right"),
 )
 SIZE_WORDS = (("small", "little", "tiny"), ("medium-sized", "middle-sized"), ("big", "large", "huge"))
-# what else a user may call a thing, by its name in the object list
+# Other names that users may have for an object, by its name in the object list.
 OTHER_NAMES = {
     "cat": ("a kitty", "a kitten"), "rabbit": ("a bunny",), "dog": ("a puppy",), "teddy bear": ("a bear", "a teddy"),
     "red car": ("a car",), "airplane": ("a plane", "an aeroplane"), "sailboat": ("a boat",), "bicycle": ("a bike",),
@@ -38,8 +38,8 @@ OTHER_NAME_SHARE, UNRELATED_SHARE, TOLD_SHARE, LIGHT_TOLD_SHARE, AT_SHARE = 0.25
 
 @dataclass
 class Told:
-    """What a global prompt says: for each thing, bottom first, its slot and its size, as indices into SLOTS and SIZES, and
-    the light, as an index into LIGHTS; None where it says nothing."""
+    """What a global prompt tells: for each object, bottom first, its slot and size, as indices into SLOTS and SIZES, and the
+    light, as an index into LIGHTS; None if it does not say."""
 
     slots: list[int | None]
     sizes: list[int | None]
@@ -47,23 +47,23 @@ class Told:
 
 
 def names_of(objects: ObjectSet, index: int) -> tuple[str, ...]:
-    """Every noun phrase for a thing, the canonical one first."""
+    """All noun phrases for an object, the canonical one first."""
     return objects.prompts[index], *OTHER_NAMES.get(objects.names[index], ())
 
 
 def places_of(name: str) -> tuple[str, ...]:
-    """Every noun phrase for a place, the canonical one first."""
+    """All noun phrases for a place, the canonical one first."""
     return *PLACES[name].prompts, f"the {name}"
 
 
 def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffled: bool = True,
              placed: bool = True) -> tuple[str, list[str]]:
-    """Words for a scene: the global prompt and one prompt a layer, the background's first.
+    """Captions for a scene: the global prompt and one prompt per layer, background first.
 
-    What the global prompt leaves out is 3D, anywhere, in any light that the place has, and as large as its depth lets it be: it
-    tells the sizes of all things where one behind is larger than one in front. It names the things in any order, or not
-    `shuffled` in that of the layers, the farthest first, for models that know which layer is which from it alone. Not
-    `placed`, it tells no slots and sizes.
+    Unless the global prompt says otherwise, objects are 3D, anywhere, in any light that the place has, and of any size that
+    fits their depth. If an object is larger than one in front of it, the global prompt mentions all sizes. shuffled: it names
+    the objects in any order; otherwise in the order of the layers, farthest first, for models that know only from it which
+    layer is which. placed: it may mention slots and sizes.
     """
     prompts = [_bare(_pick(rng, places_of(scene.place)), rng)]
     prompts += [_bare(_name(rng, objects, foreground), rng) for foreground in scene.foregrounds]
@@ -76,7 +76,7 @@ def captions(scene: Scene, objects: ObjectSet, rng: np.random.Generator, shuffle
 
 
 def told(scene: Scene, objects: ObjectSet, global_prompt: str) -> Told:
-    """What the scene's global prompt, as `captions` gave it, tells."""
+    """What a global prompt from `captions` tells about its scene."""
     slots: list[int | None] = []
     sizes: list[int | None] = []
     for foreground in scene.foregrounds:

@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of pictures (Heusel et al. 2017, "GANs trained by a two time-scale update rule")."""
+"""Frechet distance between two sets of images (Heusel et al. 2017, "GANs trained by a two time-scale update rule")."""
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,9 @@ from ..evaluator import CROP, PLACE_SIDE, Evaluator
 
 @torch.no_grad()
 def picture_features(evaluator: Evaluator, pictures: Tensor) -> Tensor:
-    """Features [N, D] in float64 of whole pictures [N, 3, H, W] in 0..1: those of the thing's and the place's classifier.
+    """Features [N, D], float64, of whole images [N, 3, H, W] in 0..1, from the object and place classifiers.
 
-    Ours, in the place of Inception's, whose weights cannot be fetched: distances compare with each other only.
+    Ours, instead of Inception's, whose weights would have to be downloaded. Distances are only comparable with each other.
     """
     parts = [torch.cat([evaluator.thing.features(F.interpolate(part, (CROP, CROP), mode="area")),
                         evaluator.place.features(F.interpolate(part, (PLACE_SIDE, PLACE_SIDE), mode="area"))], dim=1)
@@ -22,8 +22,8 @@ def picture_features(evaluator: Evaluator, pictures: Tensor) -> Tensor:
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) between features [N, D] and [M, D], float64, N and M at least 2.
 
-    With C1 = A^T A and C2 = B^T B the last trace is the sum of the singular values of A B^T, which needs no root of a
-    matrix and bears fewer pictures than features.
+    With C1 = A^T A and C2 = B^T B, the last trace is the sum of the singular values of A B^T, which needs no matrix square root
+    and also works with fewer images than features.
     """
     means = first.mean(0), second.mean(0)
     a, b = ((features - mean) / (len(features) - 1) ** 0.5 for features, mean in zip((first, second), means))

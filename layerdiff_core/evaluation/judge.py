@@ -1,4 +1,4 @@
-"""The judge's verdicts on drawn scenes, and the figures made of them."""
+"""The judge's verdicts on generated scenes, and the metrics computed from them."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ WORST = 10
 
 @dataclass
 class Judge:
-    """The trained evaluator, in evaluation mode, and the names of the things and places that it tells apart."""
+    """The trained evaluator, in evaluation mode, and the names of the objects and places that it can tell apart."""
 
     evaluator: Evaluator
     objects: list[str]
@@ -35,10 +35,10 @@ class Judge:
 
 @dataclass
 class Drawn:
-    """Scenes of one number of layers K as a model drew them, layers innermost, all in 0..1.
+    """Generated scenes with the same number of layers K, layers innermost, all in 0..1.
 
-    own: [B * K, 3, H, W], the layers' pictures just as the VAE decoded them; pictures: the same as the decode node gives
-    them, colours bled beyond the mask; coverage: [B * K, 1, H, W], 1 where a layer is; composites: [B, 3, H, W].
+    own: [B * K, 3, H, W], the layers' images as decoded by the VAE. pictures: the same as output by the decode node, with
+    colours extended beyond the mask. coverage: [B * K, 1, H, W], 1 where a layer is. composites: [B, 3, H, W].
     """
 
     layers: int
@@ -50,10 +50,9 @@ class Drawn:
 
 @dataclass
 class Verdict:
-    """What the judge says of one scene: the place it sees; for each foreground, bottom first, the thing it sees (None in
-    an empty mask) and how well the mask fits the drawn thing, IOU 0..1: the thing as it is found in the composed picture, and
-    as it is found in the layer's picture alone; and the slot that the middle of its mask is nearest to, as an index into
-    SLOTS (None in an empty mask)."""
+    """The judge's verdict on one scene: the place it sees; and for each foreground, bottom first, the object it sees (None if
+    the mask is empty), how well the mask fits the object, as IOU 0..1, with the object found in the composed image and in the
+    layer's image alone, and the slot closest to the centre of the mask, as an index into SLOTS (None if the mask is empty)."""
 
     request: Request
     place: str
@@ -64,7 +63,7 @@ class Verdict:
 
 
 def load_judge(path: Path, device: torch.device) -> Judge:
-    """Read the file that `export` wrote. ValueError where it is of another world than this code paints."""
+    """Read the file written by `export`. ValueError if it is for a different world than this version paints."""
     with safe_open(path, framework="pt") as file:
         facts = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a dict
@@ -79,13 +78,13 @@ def load_judge(path: Path, device: torch.device) -> Judge:
 
 @torch.no_grad()
 def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Verdict]:
-    """One verdict for each scene.
+    """One verdict per scene.
 
-    A thing is told from its layer's picture, cut out by the layer's mask; the place from layer 0 alone. The mask is
-    compared with the outline that the judge finds where the layer is laid on the scene's background (IOU with a
-    segmentation of the composed image, as Text2Layer measures it; ours: layer by layer, so that nothing is hidden),
-    and with the outline that it finds in the layer's own picture, never the bled one: there the mask itself shows. A mask
-    that reaches 0.5 nowhere is empty: no thing, and an agreement of 0.
+    An object is recognised from its layer's image, cut out by the layer's mask; the place from layer 0 alone. The mask is
+    compared with the outline that the judge finds in the layer over the scene's background (IOU with a segmentation of the
+    composed image, as in Text2Layer; ours: layer by layer, so that nothing is hidden), and with the outline that it finds in
+    the layer's own image, without extended colours, which would reveal the mask. A mask that never reaches 0.5 is empty: no
+    object, and an agreement of 0.
     """
     own, pictures, coverage = (part.to(judge.device).float().unflatten(0, (len(requests), drawn.layers))
                                for part in (drawn.own, drawn.pictures, drawn.coverage))
@@ -105,7 +104,7 @@ def judge_scenes(judge: Judge, requests: list[Request], drawn: Drawn) -> list[Ve
 
 
 def nearest_slots(coverage: Tensor) -> list[int]:
-    """The slot that each mask's centre of mass is nearest to; coverage [N, 1, H, W]."""
+    """The slot closest to each mask's centre of mass. coverage: [N, 1, H, W]."""
     columns = coverage.flatten(1, 2).sum(1)
     x = (torch.arange(columns.shape[1], device=columns.device) + 0.5) / columns.shape[1]
     middle = (columns * x).sum(1) / columns.sum(1).clamp_min(1e-6)
@@ -113,8 +112,8 @@ def nearest_slots(coverage: Tensor) -> list[int]:
 
 
 def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[str, float]]:
-    """The figures for each number of layers: shares of right layers and places, mean agreements of masks, and the share of
-    things that stand where the prompt says, of those of which it says so (1 where it never does)."""
+    """The metrics for each number of layers: the shares of correct layers and places, the mean agreement of masks, and the share
+    of objects in the right position, among those whose position the prompt mentions (1 if there are none)."""
     return {
         "layer_prompt_accuracy": {str(layers): mean(right for verdict in group for right in rights(judge, verdict))
                                   for layers, group in verdicts.items()},
@@ -132,13 +131,13 @@ def figures(judge: Judge, verdicts: dict[int, list[Verdict]]) -> dict[str, dict[
 
 
 def rights(judge: Judge, verdict: Verdict) -> list[bool]:
-    """For each foreground, whether the judge sees the thing that was asked for."""
+    """For each foreground, whether the judge sees the requested object."""
     return [seen == judge.objects[wanted] for seen, wanted in zip(verdict.things, verdict.request.objects)]
 
 
 def worst_objects(judge: Judge, verdicts: Iterable[Verdict]) -> dict[str, dict[str, Any]]:
-    """The objects that are least often seen where they were asked for, the worst first: accuracy, how often the object was
-    asked for, and what was seen most often instead."""
+    """The objects that are recognised least often when requested, worst first: the accuracy, the number of requests, and what
+    was seen most often instead."""
     asked: Counter[str] = Counter()
     seen_instead: dict[str, Counter[str]] = {}
     for verdict in verdicts:
@@ -154,6 +153,6 @@ def worst_objects(judge: Judge, verdicts: Iterable[Verdict]) -> dict[str, dict[s
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean, to four places."""
+    """The mean, rounded to four decimal places."""
     numbers = list(values)
     return round(sum(numbers) / len(numbers), 4)

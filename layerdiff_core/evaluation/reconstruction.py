@@ -1,4 +1,4 @@
-"""What an autoencoder of pictures keeps of held-out renders: decibels, and sharpness where decibels are blind."""
+"""How well an image autoencoder reconstructs held-out renders: PSNR, and sharpness, which PSNR hardly measures."""
 
 from collections.abc import Callable
 
@@ -18,11 +18,12 @@ SOLID = 0.5
 
 @torch.no_grad()
 def reconstruction_figures(through: Callable[[Tensor], Tensor], renderer: Renderer, count: int = 120) -> dict[str, float]:
-    """`through` takes pictures [N, 3, H, W] in 0..1 through an autoencoder and back; `count` scenes of one thing each.
+    """Measure the reconstruction of `count` scenes with one object each.
 
-    psnr_inside: of the thing's picture, inside its mask; psnr_composites and psnr_places: of whole pictures;
-    gradient_energy: the squared differences of neighbouring pixels inside the mask, as a share of the original's: a blurred
-    face has lost them at hardly any cost in decibels (ours); mask_iou: of masks, cut at 0.5.
+    through: encodes and decodes images [N, 3, H, W] in 0..1. psnr_inside: of the object's image, inside its mask.
+    psnr_composites, psnr_places: of whole images. gradient_energy: the squared differences of neighbouring pixels inside the
+    mask, relative to the original's; a blurred face loses them at hardly any cost in PSNR (ours). mask_iou: of masks, with a
+    threshold of 0.5.
     """
     asked = held_out_requests(renderer.objects, LAYERS, count, SEED)
     sums: dict[str, list[float]] = {name: [] for name in ("inside", "composites", "places", "energy", "true_energy", "iou")}
@@ -45,7 +46,7 @@ def reconstruction_figures(through: Callable[[Tensor], Tensor], renderer: Render
 
 
 def psnr(drawn: Tensor, wanted: Tensor, where: Tensor | None = None) -> list[float]:
-    """Decibels of each picture [N, 3, H, W], counted where a mask [N, 1, H, W] is 1."""
+    """The PSNR of each image [N, 3, H, W] in decibels, where a mask [N, 1, H, W] is 1."""
     error = (drawn - wanted).square()
     if where is None:
         return (-10 * error.mean((1, 2, 3)).clamp_min(1e-12).log10()).tolist()
@@ -54,7 +55,7 @@ def psnr(drawn: Tensor, wanted: Tensor, where: Tensor | None = None) -> list[flo
 
 
 def energy(picture: Tensor, where: Tensor) -> list[float]:
-    """Summed squared differences of neighbours that are both inside the mask, each picture's."""
+    """For each image, the sum of squared differences of neighbouring pixels that are both inside the mask."""
     across = (picture.diff(dim=3).square() * where[..., 1:] * where[..., :-1]).sum((1, 2, 3))
     down = (picture.diff(dim=2).square() * where[..., 1:, :] * where[..., :-1, :]).sum((1, 2, 3))
     return (across + down).tolist()

@@ -1,4 +1,4 @@
-"""Real renders that no training saw: what the judge's own accuracy and the Frechet distance are measured on."""
+"""Renders not used in any training, on which the judge's own accuracy and the Frechet distance are measured."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .fid import frechet_distance, picture_features
 from .judge import Judge
 from .requests import held_out_requests
 
-# far from the seeds of the training stages
+# Far from the seeds of the training stages.
 SEED = 7001
 PLACE_VARIANTS = 3
 BATCH = 32
@@ -24,13 +24,13 @@ REFERENCES = 280
 
 
 def held_out_renderer(objects: ObjectSet, folder: Path, canvas: int, device: torch.device) -> Renderer:
-    """A renderer whose places are painted anew, from a seed that no training used; they are kept in `folder`."""
+    """A renderer with newly painted places, from a seed that no training used. They are cached in `folder`."""
     bank = place_bank(folder / f"places_{canvas}_{PLACE_VARIANTS}_held_out.safetensors", PLACE_VARIANTS, canvas, SEED)
     return Renderer(objects, bank, canvas, device, SEED)
 
 
 def ceilings(judge: Judge, renderer: Renderer) -> dict[str, float]:
-    """How far the judge itself can be trusted: its accuracies and IOU on real renders."""
+    """How reliable the judge itself is: its accuracies and IOU on renders."""
     found = heldout_figures(judge.evaluator, renderer, renderer.draw_all(1), BATCHES, BATCH)
     names = {"things": "classifier_heldout_accuracy", "places": "place_heldout_accuracy", "outlines": "outline_heldout_iou",
              "outlines_alone": "outline_heldout_iou_alone", "miscuts_found": "miscut_heldout_iou_found",
@@ -39,8 +39,8 @@ def ceilings(judge: Judge, renderer: Renderer) -> dict[str, float]:
 
 
 def distances(judge: Judge, renderer: Renderer, composites: dict[int, Tensor]) -> dict[str, dict[str, float]]:
-    """Frechet distances for each number of layers: of drawn composites [N, 3, H, W] to real held-out renders, and of as
-    many other real renders to these, which is the least that so few pictures can reach."""
+    """Frechet distances for each number of layers: of generated composites [N, 3, H, W] to held-out renders, and of as many
+    other renders to these, which is the lowest value that so few images can reach."""
     drawn, floor = {}, {}
     for layers, pictures in composites.items():
         real = [picture_features(judge.evaluator, render(renderer, layers, count, seed)) for count, seed in
@@ -58,7 +58,7 @@ def render(renderer: Renderer, layers: int, count: int, seed: int) -> Tensor:
 
 
 def scene_layers(renderer: Renderer, scenes: list[Scene]) -> Layers:
-    """The layers of scenes that have the same number of them, drawn anew, in 0..1, on the renderer's device."""
+    """Draw the layers of scenes that all have the same number of layers, in 0..1, on the renderer's device."""
     index = torch.stack([_a_place(renderer, scene) for scene in scenes])
     side = torch.tensor([scene.side for scene in scenes], device=renderer.device)
     facts = [[[f.object, scene.style, scene.light, f.slot, f.size, scene.side] for f in scene.foregrounds] for scene in scenes]
@@ -68,7 +68,7 @@ def scene_layers(renderer: Renderer, scenes: list[Scene]) -> Layers:
 
 
 def _a_place(renderer: Renderer, scene: Scene) -> Tensor:
-    """The number of one of the bank's pictures of the scene's place in its light."""
+    """The number of a random image of the scene's place in its light from the bank."""
     fits = (renderer.bank_place == list(PLACES).index(scene.place)) & (renderer.bank_light == scene.light)
     choices = fits.nonzero()[:, 0]
     return choices[torch.randint(len(choices), (), device=renderer.device, generator=renderer.generator)]

@@ -1,4 +1,4 @@
-"""What a model is asked to draw when it is judged: scenes with a pair of things, or thing and place, never trained on."""
+"""What a model is asked to generate for evaluation: scenes with a pair of objects, or object and place, never trained on."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from ..data.words import Told, captions, told
 
 @dataclass
 class Request:
-    """A held-out scene and the words for it: the global prompt, one prompt a layer, the background's first, and what the
-    global prompt tells."""
+    """A held-out scene with its captions: the global prompt, one prompt per layer, background first, and what the global prompt
+    tells."""
 
     scene: Scene
     global_prompt: str
@@ -21,16 +21,16 @@ class Request:
 
     @property
     def objects(self) -> list[int]:
-        """The things asked for, bottom first, as indices into the object set."""
+        """The requested objects, bottom first, as indices into the object set."""
         return [foreground.object for foreground in self.scene.foregrounds]
 
     def lines(self) -> str:
-        """The layer prompts as the nodes take them, one layer a line, the background first."""
+        """The layer prompts as input for the nodes, one layer per line, background first."""
         return "\n".join(f"layer {number}: {prompt}" for number, prompt in enumerate(self.prompts))
 
 
 def objects_named(objects: ObjectSet, names: list[str]) -> ObjectSet:
-    """The objects of these names, in this order, in the first style. ValueError for a name that is not there."""
+    """The objects with these names, in this order, in the first style. ValueError if a name does not exist."""
     missing = sorted(set(names) - set(objects.names))
     if missing:
         raise ValueError(f"The evaluator knows {', '.join(missing)}, which the object pictures lack. Build the pictures "
@@ -41,8 +41,8 @@ def objects_named(objects: ObjectSet, names: list[str]) -> ObjectSet:
 
 
 def held_out_requests(objects: ObjectSet, layers: int, count: int, seed: int, shuffled: bool = True) -> list[Request]:
-    """`count` held-out scenes of `layers` layers with their prompts, the things in them `shuffled` or not as in `captions`;
-    the same for the same seed. More layers than the world has: small things, of which nothing says where they stand."""
+    """`count` held-out scenes of `layers` layers with their prompts; the same for the same seed. shuffled: as in `captions`.
+    With more layers than the world has, objects are small and the prompt does not say where they are."""
     rng = np.random.default_rng([seed, layers])
     if layers > len(SLOTS) + 1:
         crowds = [_crowd(rng, objects, layers - 1) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Size and light of what was drawn, told without a network: a thing is compared with its own picture in the object set."""
+"""Size and light of generated objects, measured without a network by comparison with their images in the object set."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ SOLID = 0.5
 
 @dataclass
 class References:
-    """What things and places look like: of each thing the share of its longest side's square that it fills [N] and its mean
-    colour by day [N, 3]; of each place in each light that it has the mean colours of upper and lower half [6]."""
+    """What objects and places look like: for each object, the share of the square of its longest side that it fills [N] and its
+    mean colour by day [N, 3]; for each place in each of its lights, the mean colours of the upper and lower half [6]."""
 
     fill: Tensor
     colour: Tensor
@@ -31,8 +31,8 @@ class References:
 
 @dataclass
 class Traits:
-    """What one scene shows: for each foreground, bottom first, its size and its light, as indices into SIZES and LIGHTS, None
-    in an empty mask; and the light of the background."""
+    """What one scene shows: for each foreground, bottom first, its size and light, as indices into SIZES and LIGHTS, None if
+    the mask is empty; and the light of the background."""
 
     request: Request
     sizes: list[int | None]
@@ -55,11 +55,11 @@ def references(objects: ObjectSet, renderer: Renderer) -> References:
 
 
 def traits_of(known: References, requests: list[Request], drawn: Drawn) -> list[Traits]:
-    """The traits of drawn scenes. Each layer is taken for the thing that was asked for.
+    """The traits of generated scenes, assuming that each layer shows the requested object.
 
-    The size follows from the mask's area and the share of its square that the thing fills, so that a turned thing is not
-    larger; the light from the colour by which the thing's mean differs from its own by day; a place's light is the nearest
-    of the place's paintings, the upper half and the lower half apart.
+    The size follows from the mask's area and the share of its square that the object fills, so that rotation does not change
+    it. The light follows from the difference between the object's mean colour and that by day. A place's light is that of
+    the closest of the place's paintings, comparing upper and lower half separately.
     """
     device = known.fill.device
     pictures, coverage = (part.to(device).float().unflatten(0, (len(requests), drawn.layers))
@@ -84,7 +84,7 @@ def traits_of(known: References, requests: list[Request], drawn: Drawn) -> list[
 
 
 def trait_ceilings(known: References, renderer: Renderer, layers: int = 3, count: int = 90) -> dict[str, float]:
-    """How often the traits are found in real renders of held-out scenes: what a perfect model would get."""
+    """How often the traits are measured correctly in renders of held-out scenes: the score of a perfect model."""
     asked = held_out_requests(renderer.objects, layers, count, SEED)
     shown = scene_layers(renderer, [request.scene for request in asked])
     pictures = torch.cat([shown.background[:, None], shown.foregrounds], 1).flatten(0, 1)
@@ -96,11 +96,11 @@ def trait_ceilings(known: References, renderer: Renderer, layers: int = 3, count
 
 
 def trait_figures(found: dict[int, list[Traits]]) -> dict[str, dict[str, float]]:
-    """Figures for each number of layers, each 1 where there is nothing to count.
+    """Metrics for each number of layers, 1 if there is nothing to count.
 
-    size_accuracy: share of the things whose size the global prompt tells that have it. light_accuracy: share of all layers,
-    the background among them, that are in the light that the global prompt tells, of the scenes in which it does.
-    light_agreement: share of the things that are in the background's light, of the scenes in which nothing tells it and the
+    size_accuracy: the share of objects with the right size, among those whose size the global prompt mentions.
+    light_accuracy: the share of layers, including the background, in the right light, in scenes whose global prompt mentions
+    it. light_agreement: the share of objects in the background's light, in scenes whose prompt does not mention it and whose
     place has more than one.
     """
     return {
@@ -136,6 +136,6 @@ def _halves(pictures: Tensor) -> Tensor:
 
 
 def _length(line: Tensor) -> Tensor:
-    """How far it is from the first to the last true place of [N, L]."""
+    """The distance from the first to the last true position of [N, L]."""
     first = line.float().argmax(1)
     return (line.shape[1] - line.flip(1).float().argmax(1) - first).float()

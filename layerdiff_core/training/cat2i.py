@@ -1,4 +1,4 @@
-"""Trains CaT2I-AE: fresh weights, the objective, figures, and what is measured on the finished autoencoder."""
+"""Training of CaT2I-AE: initial weights, the objective, metrics, and measurements on the finished autoencoder."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,18 +13,18 @@ from . import losses
 
 KL_WEIGHT = 1e-4
 START_LOGVAR = -5.0
-# brings the random features' distance to the size of LPIPS, which is about a sixth of it
+# Scales the distance of random features to that of LPIPS, which is about a sixth of it.
 PERCEPTUAL_WEIGHT = 0.15
 DECODER_NOISE = 0.3
 
 
 @torch.no_grad()
 def initialise(model: CompositionAutoencoder) -> None:
-    """Fresh weights under which the signal comes through unchanged in size. Ours.
+    """Initialise the weights so that the signal keeps its magnitude. Ours.
 
-    Residual branches start at zero, or their output drowns the colours, which the branches' norms cannot see; the
-    latent's noise starts small, or it drowns the latent. Pictures start at middle grey; masks do not, since from there
-    L1 first draws them to nothing.
+    Residual branches start at zero, because otherwise their output drowns out the colours, which the branches' norms remove.
+    The latent's noise starts small, because otherwise it drowns out the latent. Images start at medium grey. Masks do not,
+    because from there L1 would first push them to zero.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -38,10 +38,10 @@ def initialise(model: CompositionAutoencoder) -> None:
 
 @torch.no_grad()
 def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Take weights over wherever name and shape agree; the rest stays as it is. Returns their names.
+    """Copy the weights whose name and shape match; all others are unchanged. Returns the names of those copied.
 
-    tensors: named as the model names its own, so an SD autoencoder's ("encoder.conv_in.weight") fit CaT2I-AE: at SD's
-    widths all but the encoder's first convolution, which reads more channels here. Ours, to save training: the paper
+    tensors: with the model's own names, so that an SD autoencoder's ("encoder.conv_in.weight") fit CaT2I-AE. At SD's widths,
+    all fit except the encoder's first convolution, which has more input channels here. Ours, to save training time: the paper
     trains from scratch.
     """
     own = model.state_dict()
@@ -52,12 +52,12 @@ def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def stacked(layers: Layers) -> Tensor:
-    """Layers in 0..1 -> what the autoencoder takes, -1..1."""
+    """Layers in 0..1 -> the autoencoder's input, -1..1."""
     return (layers.stack() * 2 - 1).contiguous(memory_format=torch.channels_last)
 
 
 class Step(NamedTuple):
-    """What one step of the autoencoder gave: the loss, its parts, and the pictures, 0..1, for the discriminator."""
+    """The results of one step of the autoencoder: the loss, its parts, and the images, 0..1, for the discriminator."""
 
     loss: Tensor
     reconstruction: Tensor
@@ -71,9 +71,9 @@ class Step(NamedTuple):
 class AutoencoderObjective:
     """L = L_img(F, B, I) + L_mask + a light KL term (Text2Layer, section 4.1), each term as in `losses`.
 
-    For comparisons: without composed, I is left out; without mask_terms a mask is a picture like F and B (a plain
-    autoencoder's loss). latent_std [1, C, 1, 1], to go on with the decoder alone: latents get noise of up to DECODER_NOISE
-    times their standard deviation, so that the decoder learns to bear what a diffusion model leaves (ours).
+    For comparisons: without composed, I is left out; without mask_terms, a mask is an image like F and B (a plain
+    autoencoder's loss). latent_std: [1, C, 1, 1], to train only the decoder: latents get noise of up to DECODER_NOISE times
+    their standard deviation, so that the decoder learns to tolerate the noise that a diffusion model leaves (ours).
     """
 
     def __init__(self, model: Any, discriminator: nn.Module, features: nn.Module, composed: bool = True,
@@ -91,7 +91,7 @@ class AutoencoderObjective:
         found, image = unstack(self.model.decode(z).float() / 2 + 0.5)
         composed = layers.composite()
         fake, real = self._pictures(found, image), self._pictures(layers, composed)
-        # the paper adds up F, B and I: the mean over all pictures, times their number
+        # The paper sums over F, B and I, hence the mean over all images times their number.
         pictures = len(fake) / len(image)
         perceptual = losses.perceptual_loss(self.features, fake, real)
         reconstruction = pictures * (losses.l1_loss(fake, real) + PERCEPTUAL_WEIGHT * perceptual)
@@ -108,7 +108,7 @@ class AutoencoderObjective:
         return Step(loss, reconstruction, kl, found, image, real, fake.detach())
 
     def _pictures(self, layers: Layers, image: Tensor) -> Tensor:
-        """What L_img compares, [N, 3, H, W]."""
+        """The images that L_img compares, [N, 3, H, W]."""
         pictures = [layers.foregrounds.flatten(0, 1), layers.background]
         if self.composed:
             pictures.append(image)
@@ -117,7 +117,7 @@ class AutoencoderObjective:
         return torch.cat(pictures)
 
     def critic(self, step: Step) -> Tensor:
-        """The discriminator's loss on the same pictures."""
+        """The discriminator's loss on the same images."""
         self.discriminator.requires_grad_(True)
         return losses.discriminator_loss(self.discriminator(step.real), self.discriminator(step.fake))
 
@@ -140,10 +140,10 @@ def reconstruction_figures(layers: Layers, found: Layers, image: Tensor) -> dict
 
 @torch.no_grad()
 def latent_maps(model: CompositionAutoencoder, batches: list[Layers], mean: Tensor, std: Tensor) -> dict[str, Any]:
-    """The linear maps from normalised latents that fit best, as the file keeps them: to the composed image's colours in
-    -1..1, for ComfyUI's live preview, and to each foreground's mask in 0..1, for Self-Mask Guidance.
+    """Fit the linear maps from normalised latents that the file stores: to the composed image's colours in -1..1, for ComfyUI's
+    live preview, and to each foreground's mask in 0..1, for Self-Mask Guidance.
 
-    mean and std [C]. Returns rgb_factors [C][3], rgb_bias [3], mask_factors [C][N], mask_bias [N].
+    mean, std: [C]. Returns rgb_factors [C][3], rgb_bias [3], mask_factors [C][N], mask_bias [N].
     """
     inputs, wanted = [], []
     for layers in batches:
@@ -152,7 +152,7 @@ def latent_maps(model: CompositionAutoencoder, batches: list[Layers], mean: Tens
         inputs.append(torch.cat([z, torch.ones_like(z[:, :1])], dim=1))
         wanted.append(functional.adaptive_avg_pool2d(targets, (z.shape[-2], z.shape[-1])))
     x, y = (torch.cat(parts).movedim(1, -1).flatten(0, 2).cpu().double() for parts in (inputs, wanted))
-    solution = torch.linalg.lstsq(x, y, driver="gelsd").solution  # the one that bears channels that depend on each other
+    solution = torch.linalg.lstsq(x, y, driver="gelsd").solution  # gelsd handles linearly dependent channels
     factors, bias = solution[:-1], solution[-1]
     return {"rgb_factors": factors[:, :3].tolist(), "rgb_bias": bias[:3].tolist(),
             "mask_factors": factors[:, 3:].tolist(), "mask_bias": bias[3:].tolist()}
@@ -165,9 +165,10 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 @torch.no_grad()
 def settle_norms(model: CompositionAutoencoder, batches: list[Layers]) -> None:
-    """Measure the batch norms' statistics anew over `batches` and use them from now on, in training too.
+    """Measure the batch norms' statistics again over `batches` and use them from now on, also in training.
 
-    Ours: the last part of training sees what the user's model computes, and the averaged weights fit the statistics.
+    Ours: this way the last part of training computes the same as the exported model, and the averaged weights match the
+    statistics.
     """
     for norm in norms(model):
         norm.reset_running_stats()

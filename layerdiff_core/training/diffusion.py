@@ -23,10 +23,10 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
 def draw_timesteps(count: int, alphas: Tensor, pure_noise: float = PURE_NOISE) -> tuple[Tensor, Tensor]:
     """Random timesteps [count] and their alpha_bar [count]: most from `alphas` [1000], some the last one with alpha_bar 0.
 
-    Sampling begins at pure noise, and SD's last timestep still holds a trace of the picture (Lin et al. 2024). A trace over
-    a whole thing is enough to see where it stands, so without pure noise in training, words such as "on the left" are
-    never learnt: after 10,000 and 25,000 steps the starters did not heed them at all. The share `pure_noise` is ours: half of
-    the scenes while the words for places are learnt.
+    Sampling starts from pure noise, but SD's last timestep still contains a trace of the image (Lin et al. 2024). A trace is
+    enough to see where an object is, so without pure noise in training, words such as "on the left" are never learnt: after
+    10,000 and 25,000 steps the starters still ignored them. The share `pure_noise` is ours: half of the scenes while the words
+    for positions are being learnt.
     """
     pure = torch.rand(count, device=alphas.device) < pure_noise
     timestep = torch.randint(TIMESTEPS, (count,), device=alphas.device).masked_fill(pure, TIMESTEPS - 1)
@@ -34,7 +34,7 @@ def draw_timesteps(count: int, alphas: Tensor, pure_noise: float = PURE_NOISE) -
 
 
 def target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
-    """What the network has to say: the noise ("eps") or the velocity ("v", Salimans and Ho 2022)."""
+    """The network's target: the noise ("eps") or the velocity ("v", Salimans and Ho 2022)."""
     if prediction == "eps":
         return noise
     a = alpha_bar.view(-1, *[1] * (x0.ndim - 1))
@@ -42,11 +42,11 @@ def target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Ten
 
 
 def loss(predicted: Tensor, wanted: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
-    """Mean squared error with the square root of min-SNR-5 weights (Hang et al. 2023). Returns [N], one value a sample.
+    """Mean squared error with the square root of min-SNR-5 weights (Hang et al. 2023). Returns [N], one value per sample.
 
-    The root is ours: what a thing's shape is to be is decided at SNR 0.02 to 0.4, where min-SNR itself hardly looks. Begun
-    from true latents at an SNR of 0.4, a starter trained with the plain weights drew 40 of 40 things right, from 0.02 on
-    it drew 34. Pure noise (alpha_bar 0) counts 1.
+    The root is ours: an object's shape is decided at SNR 0.02 to 0.4, where min-SNR has little weight. Starting from true
+    latents at an SNR of 0.4, a starter trained with the plain weights drew 40 of 40 objects correctly, but only 34 starting
+    from 0.02. Pure noise (alpha_bar 0) has weight 1.
     """
     snr = alpha_bar / (1 - alpha_bar)
     weight = (snr.clamp_max(MIN_SNR) / (snr if prediction == "eps" else snr + 1)).sqrt()

@@ -1,4 +1,4 @@
-"""Trains the evaluator on renders of its own: other seeds than the model's, blurred and noised a little, some badly cut."""
+"""Trains the evaluator on its own renders: with other seeds than the model's, slightly blurred and noisy, some badly cut out."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from .render import Drawings, Renderer, Ring
 
 
 def worn(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures as a decoder might give them: some blurred, all a little noisy."""
+    """Images as a decoder might output them: some blurred, all slightly noisy."""
     shape = (len(pictures), 1, 1, 1)
     amount = torch.rand(shape, device=pictures.device, generator=generator)
     small = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)
@@ -21,8 +21,8 @@ def worn(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def miscut(coverage: Tensor, generator: torch.Generator) -> Tensor:
-    """Coverages [N, 1, H, W] as a bad model might draw them, one way each: too wide by some pixels, shifted, or with the
-    next thing's outline added."""
+    """Coverages [N, 1, H, W] as a bad model might draw them, each with one error: too wide by some pixels, shifted, or with the
+    next object's outline added."""
     count, side = len(coverage), coverage.shape[-1]
     reach = side // 32
     wide = F.max_pool2d(coverage, 2 * reach + 1, 1, reach)
@@ -36,11 +36,11 @@ def miscut(coverage: Tensor, generator: torch.Generator) -> Tensor:
 
 def evaluator_loss(evaluator: Evaluator, renderer: Renderer, drawings: Drawings | Ring,
                    count: int) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropies of thing, place and outline over `count` renders, and what the outlines lack of full overlap.
+    """Cross-entropies of object, place and outline over `count` renders, and how far the outlines are from full overlap.
 
-    Most outlines are to be found in the thing laid on a place, an eighth in such a picture with a bad cut, so that the
-    judge looks for the thing and not for the cut's edge, a quarter in the layer's picture alone. Things and places are
-    learnt soon: an eighth of the renders is enough for them.
+    Most outlines have to be found in an object on a place; an eighth in such an image with a bad cutout, so that the judge
+    looks for the object and not for the edge of the cutout; a quarter in the layer's image alone. Objects and places are
+    learnt quickly, so an eighth of the renders is enough for them.
     """
     picture, coverage, thing = drawings.pick(count)
     scenery, place = renderer.places(count)
@@ -63,18 +63,18 @@ def evaluator_loss(evaluator: Evaluator, renderer: Renderer, drawings: Drawings 
 
 
 def accuracy(logits: Tensor, wanted: Tensor) -> float:
-    """Share of right answers."""
+    """The share of correct answers."""
     return (logits.argmax(1) == wanted).float().mean().item()
 
 
 @torch.no_grad()
 def heldout_figures(evaluator: Evaluator, renderer: Renderer, drawings: Drawings, batches: int,
                     count: int) -> dict[str, float]:
-    """Accuracies on new renders without wear, the network in evaluation mode.
+    """Accuracies on new renders without blur and noise, with the network in evaluation mode.
 
-    things, places: shares of right answers. outlines, outlines_alone: IOU of the outline found in the composed picture,
-    and in the layer's picture alone. miscuts_found, miscuts_true: what the judge says of bad cuts, as IOU of the cut and the
-    outline that it finds, and what it should say.
+    things, places: shares of correct answers. outlines, outlines_alone: IOU of the outline found in the composed image, and in
+    the layer's image alone. miscuts_found, miscuts_true: for bad cutouts, the IOU of the cutout and the outline that the judge
+    finds, and what it should be.
     """
     evaluator.train(False)
     totals: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Trains a LayerDiff model: UNet, text encoder and enhancer together, on scenes put together from the pool."""
+"""Trains a LayerDiff model: UNet, text encoder and enhancer together, on scenes assembled from the pool."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ UNTOLD = 3
 
 @dataclass
 class Batch:
-    """Scenes of one number of layers: what the pool and the text encoder need.
+    """Scenes with the same number of layers, as the pool and the text encoder need them.
 
-    place [B], side [B], foregrounds [B, K - 1, 5], rows [B, K, T] of the layer prompts, global_rows [B, T]; told [B, K, 3],
-    what the global prompt says of each layer's slot, size and light, UNTOLD where nothing. All long.
+    place: [B], side: [B], foregrounds: [B, K - 1, 5], rows: [B, K, T], the layer prompts, global_rows: [B, T]; told: [B, K, 3],
+    the slot, size and light of each layer according to the global prompt, UNTOLD if it does not say. All long.
     """
 
     layers: int
@@ -47,9 +47,9 @@ class Batch:
 
 
 class Scenes(IterableDataset):
-    """Endless batches of training scenes, about `total` layers each; held-out pairs never appear.
+    """Endless batches of training scenes, about `total` layers each, without held-out pairs.
 
-    shares: how often a scene has so many layers.
+    shares: how often a scene has each number of layers.
     """
 
     things_shuffled = True
@@ -71,7 +71,7 @@ class Scenes(IterableDataset):
             yield self.batch(layers, self.total // layers, rng)
 
     def batch(self, layers: int, count: int, rng: np.random.Generator) -> Batch:
-        """`count` scenes of so many layers."""
+        """`count` scenes with this number of layers."""
         place, side, foregrounds, rows, global_rows, said = [], [], [], [], [], []
         for _ in range(count):
             scene = sample_scene(rng, self.objects, layers)
@@ -92,21 +92,21 @@ class Scenes(IterableDataset):
 
 
 def told_classes(told: Told) -> list[list[int]]:
-    """[layers][slot, size, light] of what a global prompt tells, the background first, UNTOLD where it says nothing."""
+    """[layers][slot, size, light] according to a global prompt, background first, UNTOLD if it does not say."""
     things = [(None, None), *zip(told.slots, told.sizes)]
     return [[UNTOLD if value is None else value for value in (*thing, told.light)] for thing in things]
 
 
 def plain_attention(host_attention: object, q: Tensor, k: Tensor, v: Tensor, heads: int, **options: object) -> Tensor:
-    """Attention as two matrix products, in the place that ComfyUI offers for it: on a CPU its backward is faster
-    than the fused kernels' at the starter's sizes. q, k, v: [N, tokens, dim]."""
+    """Attention as two matrix products, for ComfyUI's attention override. On a CPU its backward pass is faster than that of the
+    fused kernels at the starter's sizes. q, k, v: [N, tokens, dim]."""
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
     weight = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
     return (weight @ v).transpose(1, 2).flatten(2)
 
 
 class TextSide(nn.Module):
-    """What makes a UNet's context of prompts: ComfyUI's CLIP text model, and the enhancer."""
+    """Turns prompts into a UNet's context: ComfyUI's CLIP text model and the enhancer."""
 
     def __init__(self, text: Any, enhancer: nn.Module):
         super().__init__()
@@ -114,11 +114,11 @@ class TextSide(nn.Module):
         self.enhancer = enhancer
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, T] -> tokens [N, T, dim], as ComfyUI's CLIP gives them."""
+        """Rows [N, T] -> tokens [N, T, dim], the same as from ComfyUI's CLIP."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
     def context(self, rows: Tensor, global_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Enriched and plain layer prompts: rows [B, K, T], global_rows [B, T] -> twice [B, K, T, dim]."""
+        """Enhanced and plain layer prompts: rows [B, K, T], global_rows [B, T] -> two tensors [B, K, T, dim]."""
         count, layers = rows.shape[:2]
         tokens = self.encode(torch.cat([rows.flatten(0, 1), global_rows]))
         plain, overall = tokens[: count * layers], tokens[count * layers :].repeat_interleave(layers, 0)
@@ -127,7 +127,7 @@ class TextSide(nn.Module):
 
 
 class LayerDiff(TextSide):
-    """The trained parts together: ComfyUI's layer-collaborative UNet, and the text side."""
+    """All trained parts: the layer-collaborative UNet and the text side."""
 
     def __init__(self, unet: nn.Module, text: Any, enhancer: nn.Module):
         super().__init__(text, enhancer)
@@ -142,9 +142,9 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
                    prediction: str, pure_noise: float = diffusion.PURE_NOISE) -> Tensor:
     """The ordinary denoising loss over all layers of a scene at one timestep (LayerDiff, section 3).
 
-    Prompts are dropped together for guidance, and the global prompt alone, so that strength 0 of the enhancer works.
-    The picture counts less where the layer is not there: nobody sees it, and capacity goes to the object (ours).
-    empty [T]: the rows of the empty prompt; pure_noise: the share of scenes that begin at pure noise.
+    Sometimes all prompts are dropped together, for guidance, or only the global prompt, so that enhancer strength 0 works.
+    Outside the layer's mask the image has less weight, because it is never seen and capacity should go to the object (ours).
+    empty: [T], the rows of the empty prompt. pure_noise: the share of scenes that start from pure noise.
     """
     count, layers, device = len(batch.place), batch.layers, x0.device
     context, plain = model.context(batch.rows, batch.global_rows)
@@ -166,9 +166,9 @@ def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch,
 @torch.no_grad()
 def sample(model: LayerDiff, context: Tensor, none: Tensor, shape: tuple[int, ...], layers: int, steps: int,
            scale: float, alphas: Tensor, generator: torch.Generator) -> Tensor:
-    """DDIM for v-prediction, for sample sheets while training; users sample in ComfyUI. Returns normalised latents.
+    """DDIM for v-prediction, only for sample sheets during training. Returns normalised latents.
 
-    context [N, T, dim], none [1, T, dim], shape (N, 2C, h, w), layers innermost; scale: guidance scale.
+    context: [N, T, dim]. none: [1, T, dim], the empty prompt. shape: (N, 2C, h, w), layers innermost. scale: guidance scale.
     """
     x = torch.randn(shape, generator=generator, device=context.device)
     both = torch.cat([context, none.expand_as(context)])

@@ -1,4 +1,4 @@
-"""CaT2I-AE's objective, term by term (Text2Layer, section 4.1). Pictures [N, 3, H, W] and masks [N, 1, H, W], 0..1."""
+"""The terms of CaT2I-AE's objective (Text2Layer, section 4.1). Images [N, 3, H, W] and masks [N, 1, H, W], 0..1."""
 
 from typing import Any
 
@@ -26,18 +26,18 @@ def charbonnier(predicted: Tensor, wanted: Tensor) -> Tensor:
 
 
 def composition_loss(predicted_composite: Tensor, composite: Tensor) -> Tensor:
-    """Charbonnier distance of the true layers put together by the predicted masks and by the true ones."""
+    """Charbonnier distance between composites of the true layers with the predicted masks and with the true masks."""
     return charbonnier(predicted_composite, composite)
 
 
 def laplacian_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """Sum over the pyramid's levels j = 1..3, the finest first, of 2^(j-1) times the mean L1 of level j."""
+    """The sum over pyramid levels j = 1..3, finest first, of 2^(j-1) times the mean L1 of level j."""
     pairs = zip(laplacian(predicted), laplacian(wanted))
     return torch.stack([2**j * l1_loss(a, b) for j, (a, b) in enumerate(pairs)]).sum()
 
 
 def mask_loss(predicted: Tensor, wanted: Tensor, predicted_composite: Tensor, composite: Tensor) -> Tensor:
-    """L_mask = L1 + 2 composition + 3 Laplacian. The composites are of the true layers, by each of the masks."""
+    """L_mask = L1 + 2 composition + 3 Laplacian. The composites are of the true layers with each of the masks."""
     return (l1_loss(predicted, wanted) + COMPOSITION_WEIGHT * composition_loss(predicted_composite, composite)
             + LAPLACIAN_WEIGHT * laplacian_loss(predicted, wanted))
 
@@ -45,7 +45,7 @@ def mask_loss(predicted: Tensor, wanted: Tensor, predicted_composite: Tensor, co
 class RandomFeatures(nn.Module):
     """A fixed network with random orthogonal filters, three scales: the default for the perceptual term.
 
-    Ours: LPIPS, which the paper takes, needs weights that have to be downloaded. Always the same for a torch version.
+    Ours: LPIPS, which the paper uses, needs weights that have to be downloaded. The filters depend only on the torch version.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 64)):
@@ -60,7 +60,7 @@ class RandomFeatures(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Pictures in 0..1 -> feature maps at 1/2, 1/4 and 1/8 of the size."""
+        """Images in 0..1 -> feature maps at 1/2, 1/4 and 1/8 of the size."""
         x, features = x * 2 - 1, []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
@@ -69,7 +69,7 @@ class RandomFeatures(nn.Module):
 
 
 def perceptual_loss(features: nn.Module, predicted: Tensor, wanted: Tensor) -> Tensor:
-    """LPIPS's form on any network that returns a list of maps: normed over channels, squared, summed over channels."""
+    """LPIPS's distance for any network that returns a list of feature maps: normalised, squared, and summed over channels."""
     total = predicted.new_zeros((), dtype=torch.float32)
     for a, b in zip(features(predicted), features(wanted)):
         total = total + (_normed(a) - _normed(b)).square().sum(1).mean()
@@ -81,7 +81,7 @@ def _normed(x: Tensor) -> Tensor:
 
 
 class PatchDiscriminator(nn.Module):
-    """A small PatchGAN: one logit for each patch, about 46 pixels wide, at 1/8 of the size."""
+    """A small PatchGAN with one logit per patch of about 46 pixels, at 1/8 of the size."""
 
     def __init__(self, width: int = 32):
         super().__init__()
@@ -93,7 +93,7 @@ class PatchDiscriminator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures in 0..1 -> logits [N, 1, h, w]."""
+        """Images in 0..1 -> logits [N, 1, h, w]."""
         return self.body(x * 2 - 1)
 
 
@@ -108,9 +108,9 @@ def adversarial_loss(fake: Tensor) -> Tensor:
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layers: list[Tensor]) -> Tensor:
-    """SD's weight of the adversarial term: both terms' gradients at the last layers made equal, then times 0.25.
+    """SD's weight for the adversarial term: equalises both terms' gradients at the last layers, then multiplies by 0.25.
 
-    SD has 0.5; ours is half of that, since the starter's smooth world has little texture to gain by it.
+    SD uses 0.5. Ours is half of that, because the starter's smooth world has little texture to gain from it.
     """
     norms = [torch.cat([g.float().flatten() for g in torch.autograd.grad(loss, last_layers, retain_graph=True)]).norm()
              for loss in (reconstruction, adversarial)]

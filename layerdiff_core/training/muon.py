@@ -1,4 +1,4 @@
-"""Muon, the optimiser of the matrices (Jordan et al. 2024), in the precision that the device is fast in."""
+"""Muon, the optimiser for matrices (Jordan et al. 2024), in the precision that is fast on the device."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ MOMENTUM, WEIGHT_DECAY, EPSILON = 0.95, 0.01, 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of momentum whose singular values are all about 1, scaled to AdamW's step (Liu et al. 2025).
+    """Momentum steps with all singular values at about 1, scaled to AdamW's step (Liu et al. 2025).
 
-    Ours, beside torch's own, because that one always works in bfloat16: on a CPU that has to imitate it, three quarters of
-    a training step went there. dtype: that of the iteration; parameters are matrices.
+    Used instead of torch's own, which always works in bfloat16. On a CPU that has to emulate bfloat16 this took three quarters
+    of a training step. dtype: that of the iteration. All parameters must be matrices.
     """
 
     def __init__(self, parameters: Iterable[Tensor], rate: float, dtype: torch.dtype):
@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step from the gradients; parameters without one stay as they are."""
+        """Take one optimisation step. Parameters without a gradient are unchanged."""
         for group in self.param_groups:
             rate = group["lr"]
             for parameter in group["params"]:
@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values brought to about 0.7 to 1.2, by five steps of Newton and Schulz."""
+    """The matrix with its singular values brought to about 0.7 to 1.2, by five Newton-Schulz steps."""
     a, b, c = COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix

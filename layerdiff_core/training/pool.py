@@ -1,4 +1,4 @@
-"""A pool of encoded layers from which training scenes are put together, so that the VAE does not run at every step."""
+"""A pool of encoded layers from which training scenes are assembled, so that the VAE does not have to run in every step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PART = 32
 
 
 class LatentPool:
-    """Layered latents of every thing in every state and of the bank's places, lit from the left, and all of it mirrored.
+    """Layered latents of every object in every state and of the bank's places, lit from the left, and mirrored.
 
-    Layers of a scene share only what the scene says (style, light and its side, slots, sizes), so a scene can be put together
-    from layers that were drawn and encoded apart. Tensors, latents normalised in bf16: `things` [2, N, 2C, h, w] and
-    `coverage` [2, N, 1, h, w], N laid out as `shape` (variants, objects, styles, lights, slots, sizes); `places`
+    Layers of a scene share only properties of the scene (style, light and its side, slots, sizes), so a scene can be assembled
+    from layers that were drawn and encoded separately. Tensors, with normalised latents in bf16: `things` [2, N, 2C, h, w] and
+    `coverage` [2, N, 1, h, w], where N is laid out as `shape` (variants, objects, styles, lights, slots, sizes); `places`
     [2, pictures, C, h, w]; `white` [1, C, h, w]. The first axis is the side that the light comes from.
     """
 
@@ -33,7 +33,7 @@ class LatentPool:
 
     @classmethod
     def build(cls, renderer: Renderer, variants: int, vae: nn.Module, mean: Tensor, std: Tensor) -> LatentPool:
-        """Draw and encode everything, `variants` times each; a few pictures at a time, since all would fill the memory."""
+        """Draw and encode everything, `variants` times each, a few images at a time to save memory."""
         mean, std = (t.to(renderer.device).view(1, -1, 1, 1) for t in (mean, std))
 
         def encoded(pictures: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class LatentPool:
 
     @classmethod
     def load(cls, path: Path, key: str, device: torch.device) -> LatentPool | None:
-        """The pool that was saved under this key; None where there is none."""
+        """The pool saved under this key; None if there is none."""
         if not path.exists():
             return None
         with safe_open(path, framework="pt") as file:
@@ -69,19 +69,19 @@ class LatentPool:
         return cls({name: tensor.to(device) for name, tensor in load_file(path).items()}, shape)
 
     def save(self, path: Path, key: str) -> None:
-        """Keep the pool in a file; `key` says of which autoencoder and world it is."""
+        """Save the pool to a file. key: identifies the autoencoder and the world it was made with."""
         write_tensors(path, self.tensors, {"key": key, "shape": " ".join(map(str, self.shape))})
 
     def scenes(self, place: Tensor, side: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor]:
         """Latents and coverage of scenes, layers innermost.
 
-        place [B] numbers the bank's pictures; side [B] is where the light comes from; foregrounds [B, K - 1, 5] holds object,
-        style, light, slot and size. Returns [B * K, 2C, h, w] normalised, and [B * K, 1, h, w] in 0..1, 1 everywhere for the
-        background.
+        place: [B], indices into the bank's images. side: [B], where the light comes from. foregrounds: [B, K - 1, 5], object,
+        style, light, slot and size. Returns normalised latents [B * K, 2C, h, w], and coverage [B * K, 1, h, w] in 0..1, which
+        is 1 everywhere for the background.
         """
         *fields, slot, size = foregrounds.unbind(-1)
         lit = side[:, None].expand_as(slot)
-        slot = torch.where(lit == 1, len(SLOTS) - 1 - slot, slot)  # what is mirrored was drawn on the other side
+        slot = torch.where(lit == 1, len(SLOTS) - 1 - slot, slot)  # mirrored layers were drawn on the other side
         index = torch.randint(self.shape[0], slot.shape, device=slot.device)
         for axis, field in zip(self.shape[1:], (*fields, slot, size)):
             index = index * axis + field

@@ -1,4 +1,4 @@
-"""The Laplacian pyramid, by which several losses compare edges without a network that would have to be fetched."""
+"""The Laplacian pyramid, with which several losses compare edges without a network that would have to be downloaded."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,7 +7,7 @@ LEVELS = 3
 
 
 def laplacian(image: Tensor) -> list[Tensor]:
-    """The first three levels of a Laplacian pyramid of [N, C, H, W], the finest first."""
+    """The first three levels of a Laplacian pyramid of [N, C, H, W], finest first."""
     levels = []
     for _ in range(LEVELS):
         small = F.avg_pool2d(image, 2)

@@ -19,7 +19,7 @@ from ..whole import write_tensors
 
 @dataclass
 class Items:
-    """Foregrounds to draw, long tensors [N] of indices; without a side the light comes from the left."""
+    """Foregrounds to draw, as long tensors [N] of indices. If side is None, the light comes from the left."""
 
     object: Tensor
     style: Tensor
@@ -31,9 +31,9 @@ class Items:
 
 @dataclass
 class Drawings:
-    """Foregrounds drawn once and kept: uint8 pictures [N, 3, H, W] and coverage [N, 1, H, W].
+    """Foregrounds drawn once and kept: uint8 images [N, 3, H, W] and coverage [N, 1, H, W].
 
-    `shape` lays out N: variants, objects, styles, lights, slots, sizes.
+    shape: the layout of N: variants, objects, styles, lights, slots, sizes.
     """
 
     shape: tuple[int, ...]
@@ -49,9 +49,9 @@ class Drawings:
 
 
 class Ring:
-    """As `Drawings`, but of random foregrounds that are drawn anew one after another while training goes on.
+    """Like `Drawings`, but with random foregrounds that are redrawn one after another during training.
 
-    Ours: at 256 pixels every thing in every state fills gigabytes, and an autoencoder gains by pictures never seen before.
+    Ours: at 256 pixels all objects in all states take gigabytes, and an autoencoder benefits from images it has not seen before.
     """
 
     def __init__(self, renderer: "Renderer", size: int):
@@ -60,7 +60,7 @@ class Ring:
             *(renderer.random_foregrounds(min(64, size - start)) for start in range(0, size, 64))))
 
     def renew(self, count: int) -> None:
-        """Draw the `count` oldest anew."""
+        """Redraw the `count` oldest foregrounds."""
         index = torch.arange(self.cursor, self.cursor + count, device=self.thing.device) % len(self.thing)
         self.thing[index], self.pictures[index], self.coverages[index] = self.renderer.random_foregrounds(count)
         self.cursor += count
@@ -72,7 +72,7 @@ class Ring:
 
 
 class Renderer:
-    """Object pictures and a bank of painted places, kept on one device."""
+    """Object images and a bank of painted places on one device."""
 
     def __init__(self, objects: ObjectSet, bank: dict[str, Tensor], canvas: int, device: torch.device, seed: int = 0):
         self.objects, self.canvas, self.device = objects, canvas, device
@@ -95,7 +95,7 @@ class Renderer:
         return Drawings(shape, torch.cat(pictures), torch.cat(coverages), self.generator)
 
     def random_foregrounds(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """`count` random things in random states: their numbers, pictures uint8 [N, 3, H, W], coverage uint8 [N, 1, H, W]."""
+        """`count` random objects in random states: their numbers, images uint8 [N, 3, H, W], coverage uint8 [N, 1, H, W]."""
         sizes = (len(self.objects), self.images.shape[1], len(LIGHTS), len(SLOTS), len(SIZES), len(SIDES))
         fields = [torch.randint(size, (count,), device=self.device, generator=self.generator) for size in sizes]
         picture, coverage = self.foregrounds(Items(*fields))
@@ -103,28 +103,28 @@ class Renderer:
 
     @torch.no_grad()
     def foregrounds(self, items: Items) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, canvas, canvas], colours bled outwards, and coverage [N, 1, canvas, canvas], both 0..1.
+        """Images [N, 3, canvas, canvas], with colours extended outwards, and coverage [N, 1, canvas, canvas], both 0..1.
 
-        In full precision also where a training step's lower one is on: half of a colour's bits would be lost.
+        Always computed in full precision, even within autocast, which would lose half of a colour's bits.
         """
         with torch.autocast(self.device.type, enabled=False):
             return draw_foregrounds(self.images, items.object, items.style, items.light, items.size, items.slot,
                                     self.homes[items.object], self.generator, self.canvas, items.side)
 
     def places(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random places, [count, 3, canvas, canvas] in 0..1, lit from either side; and the places' numbers."""
+        """Random places, [count, 3, canvas, canvas] in 0..1, lit from either side, and their numbers."""
         index = torch.randint(len(self.bank), (count,), device=self.device, generator=self.generator)
         side = torch.randint(len(SIDES), (count,), device=self.device, generator=self.generator)
         return self.place_pictures(index, side), self.bank_place[index]
 
     def place_pictures(self, index: Tensor, side: Tensor) -> Tensor:
-        """Places of the bank by number, mirrored where the light is to come from the right."""
+        """Places of the bank by number, mirrored if the light comes from the right."""
         picture = self.bank[index].permute(0, 3, 1, 2).float() / 255
         return torch.where(side.bool()[:, None, None, None], picture.flip(-1), picture)
 
 
 def smaller(images: Tensor, side: int) -> Tensor:
-    """Halve pictures uint8 [N, S, H, W, RGBA] until they are no larger than the canvas, alpha as the weight."""
+    """Halve images uint8 [N, S, H, W, RGBA] until they are no larger than the canvas, weighted by alpha."""
     while images.shape[2] > side:
         alpha = images[..., 3:].float()
         both = torch.cat([images[..., :3] * alpha, alpha], dim=-1).unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
@@ -133,9 +133,10 @@ def smaller(images: Tensor, side: int) -> Tensor:
 
 
 def place_bank(path: Path, variants: int, canvas: int, seed: int = 0, workers: int | None = None) -> dict[str, Tensor]:
-    """Paint `variants` pictures of each place in each of its lights, in `workers` processes, or all there are; kept in a file.
+    """Paint `variants` images of each place in each of its lights, or load them from the file `path`, which caches them.
 
-    Returns pictures uint8 [N, canvas, canvas, 3], and place and light, indices into PLACES and LIGHTS, long [N].
+    workers: number of processes, default one per core. Returns pictures uint8 [N, canvas, canvas, 3], and place and light, long
+    [N], indices into PLACES and LIGHTS.
     """
     if not path.exists():
         jobs = [(place, light, [seed, p, LIGHTS.index(light), v], canvas)

@@ -1,4 +1,4 @@
-"""A training run that can stop and go on at will: weights, their average, the optimisers, a clock."""
+"""A training run that can be stopped and resumed at any time: weights, their average, the optimisers and a clock."""
 
 import contextlib
 import json
@@ -22,19 +22,19 @@ WARM_UP_STEPS = 40
 SAVE_EVERY_SECONDS = 120
 LONGEST_STEP_SECONDS = 20
 CLOCKS = {"cpu": time.thread_time}
-"""What counts the budget's seconds on a kind of device; elsewhere it is the wall clock."""
+"""The clock that measures the training time on each type of device. All others use the wall clock."""
 
 
 class Run:
-    """Trains `model` towards a budget of seconds at the device, not of steps, since machines differ so much. On a
-    CPU it is the main thread's own time, so that other work on the machine takes nothing of it; elsewhere what lies between two
-    steps counts for at most 20 seconds. So a process may be paused, or starved, at will.
+    """Trains `model` for a budget of device time rather than a number of steps, because machines differ so much. On a CPU this is
+    the main thread's own time, so that other work on the machine does not count. On other devices, the time between two steps
+    counts for at most 20 seconds. A process can therefore be paused or starved without losing budget.
 
-    Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as Liu et al. 2025
-    do), which needs far fewer steps here, all else with AdamW. An exponential average of the weights, its decay
-    warming up, is what ships. The rate rises over the first steps and falls as a half cosine to zero at the end of the
-    budget. State lives in one safetensors file, written every two minutes, at the end, and when `leave_on_signals` was called
-    and the process is asked to stop.
+    Matrices and convolutions are trained with Muon (Jordan et al. 2024; scaled to AdamW's step as in Liu et al. 2025), which
+    needs far fewer steps here; everything else is trained with AdamW. The exported weights are an exponential average, whose
+    decay warms up. The learning rate rises over the first steps and falls to zero along a half cosine at the end of the budget.
+    The state is stored in one safetensors file, written every two minutes, at the end, and, after `leave_on_signals` was
+    called, when the process is asked to stop.
     """
 
     def __init__(self, model: nn.Module, path: Path, seconds: float, rate: float, decay: float = 0.999):
@@ -43,7 +43,7 @@ class Run:
         self.names, self.parameters = (list(x) for x in zip(*model.named_parameters()))
         self.average = [p.detach().clone() for p in self.parameters]
         is_matrix = [p.ndim > 1 and "embedding" not in name for name, p in zip(self.names, self.parameters)]
-        # Muon takes matrices: convolutions as views [out, h * w * in] of the same memory, channels last.
+        # Muon needs matrices, so convolutions become views [out, h * w * in] of the same memory, which is channels last.
         self.matrices = {i: as_matrix(p.detach()) for i, p in enumerate(self.parameters) if is_matrix[i]}
         for i, view in self.matrices.items():
             if view.data_ptr() != self.parameters[i].data_ptr():
@@ -67,11 +67,11 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """How much of the budget is spent, 0..1."""
+        """The share of the budget that has been used, 0..1."""
         return min(1.0, self.spent / self.seconds)
 
     def update(self, loss: Tensor) -> None:
-        """One step of the optimiser from a scalar loss."""
+        """Take one optimisation step from a scalar loss."""
         with _one_step():
             self._update(loss)
 
@@ -95,7 +95,7 @@ class Run:
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
     def tell(self, **figures: float) -> None:
-        """Print figures and keep them in the state's log; writes the state when two minutes have passed."""
+        """Print metrics and add them to the log. Writes the state if two minutes have passed."""
         entry = {"step": self.step, "seconds": round(self.spent), **{k: round(v, 5) for k, v in figures.items()}}
         self.log.append(entry)
         print(self.path.stem, *(f"{k} {v}" for k, v in entry.items()), flush=True)
@@ -104,8 +104,8 @@ class Run:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the model holds the average weights: to draw, to measure, to export. The state that is written
-        meanwhile has the trained ones."""
+        """Context in which the model has the averaged weights, to sample, measure or export. A state written meanwhile contains
+        the trained weights."""
         self.trained = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.average)
@@ -114,7 +114,7 @@ class Run:
         self.trained = None
 
     def save(self) -> None:
-        """Write the whole state; a run that is cut off while it writes leaves the former state whole."""
+        """Write the state. If the process is interrupted while writing, the previous state stays intact."""
         tensors, weights = {}, self.trained or self.parameters
         for i, name in enumerate(self.names):
             tensors[f"weight.{name}"], tensors[f"average.{name}"] = weights[i].detach(), self.average[i]
@@ -155,14 +155,13 @@ def seconds_spent(path: Path) -> float:
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _in_step, _asked = False, 0
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""Ctrl-C, a polite kill as a shutdown sends it, a closed terminal, and a closed window or Ctrl-Break on Windows."""
+"""Ctrl-C, a kill or a shutdown, a closed terminal, and a closed window or Ctrl-Break on Windows."""
 
 
 def leave_on_signals() -> None:
-    """From now on, a signal that asks the process to stop makes it write the state of all its runs and leave.
+    """From now on, a signal that asks the process to stop makes it write the state of all its runs and exit.
 
-    In the middle of a step it ends the step first; where nobody waits for a signal (as under nohup) it stays so. A second
-    signal leaves at once.
+    It finishes a step in progress first. A second signal exits at once. Signals that are ignored (as under nohup) stay ignored.
     """
     for name in STOPS:
         number = getattr(signal, name, None)
@@ -172,13 +171,13 @@ def leave_on_signals() -> None:
 
 def _stop(number: int, frame: object) -> None:
     global _asked
-    if multiprocessing.parent_process() is not None:  # a helper, with an old copy of the runs
+    if multiprocessing.parent_process() is not None:  # a worker process, which only has old copies of the runs
         if number == signal.SIGTERM:
             os._exit(128 + number)
-        return  # the terminal tells everyone; the process that saves ends its helpers itself
+        return  # a terminal signals all processes, but only the one that saves ends its workers
     _asked = number
     signal.signal(number, signal.SIG_DFL)
-    if hasattr(signal, "SIGCHLD"):  # that helpers are asked to stop as well is no error
+    if hasattr(signal, "SIGCHLD"):  # workers that are asked to stop as well are not an error
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not _in_step:
         _leave()
@@ -194,7 +193,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _one_step() -> Iterator[None]:
-    """Within it, a signal waits: half a step is no state to go on from."""
+    """Context in which signals are deferred, because a run cannot be resumed from the middle of a step."""
     global _in_step
     _in_step = True
     try:
@@ -206,10 +205,10 @@ def _one_step() -> Iterator[None]:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 itself. A CPU that has to imitate it takes five times as long as in float32."""
+    """Whether a device supports bfloat16 natively. A CPU that has to emulate it takes five times as long as in float32."""
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """[out, in, h, w] -> [out, h * w * in], a view where the channels come last in memory; matrices as they are."""
+    """[out, in, h, w] -> [out, h * w * in], a view if the memory format is channels last. Matrices are returned unchanged."""
     return tensor.movedim(1, -1).flatten(1)

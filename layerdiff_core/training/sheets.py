@@ -1,4 +1,4 @@
-"""Sample sheets: what the networks draw while they train, to be looked at."""
+"""Sample sheets: images that show what the networks generate during training."""
 
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,20 @@ from .vae import encode
 
 
 def save_rows(rows: list[Tensor], path: Path) -> None:
-    """Write rows of pictures, each [N, 3, H, W] in 0..1, as one PNG."""
+    """Save rows of images, each [N, 3, H, W] in 0..1, as one PNG."""
     sheet = torch.cat([torch.cat(list(row.float().clamp(0, 1).cpu()), dim=2) for row in rows], dim=1)
     with whole(path) as part:
         Image.fromarray((sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(part, "PNG")
 
 
 def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Latents as the VAE gives them -> pictures [N, 3, H, W] in 0..1."""
+    """The VAE's latents, not normalised -> images [N, 3, H, W] in 0..1."""
     return (vae.decode(latents).float() / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
 def autoencoder_sheet(vae: Any, pixels: Tensor, path: Path) -> None:
-    """Pictures above what the autoencoder makes of them."""
+    """Images above their reconstructions by the autoencoder."""
     save_rows([pixels, decode(vae, encode(vae, pixels))], path)
 
 
@@ -41,7 +41,7 @@ def autoencoder_sheet(vae: Any, pixels: Tensor, path: Path) -> None:
 def scene_sheet(model: LayerDiff, vae: Any, mean: Tensor, std: Tensor, objects: ObjectSet, vocabulary: Vocabulary,
                 alphas: Tensor, path: Path, scenes: int = 8, layers: int = 3, steps: int = 25, scale: float = 4.0,
                 seed: int = 1) -> list[str]:
-    """Held-out scenes, a column each: the composite, the background, then picture and mask of each layer."""
+    """Held-out scenes, one per column: the composite, the background, then the image and mask of each layer."""
     rng = np.random.default_rng(seed)
     device = alphas.device
     worlds = [sample_scene(rng, objects, layers, heldout=True) for _ in range(scenes)]

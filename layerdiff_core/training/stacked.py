@@ -1,4 +1,4 @@
-"""The baseline that Text2Layer compares itself with: a plain picture autoencoder, its latents of F, B and m stacked."""
+"""The baseline that Text2Layer compares with: a plain image autoencoder, with the latents of F, B and m stacked."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from ..autoencoder import Layers, unstack
 
 
 class StackedAutoencoder(nn.Module):
-    """Stands in the place of CaT2I-AE around a plain autoencoder over pictures, a mask being a grey picture.
+    """Replaces CaT2I-AE with a plain image autoencoder, which encodes a mask as a grey image.
 
-    `network` is one with moments (mean and log variance side by side) and decode, its latents `channels` deep; the stack
-    is (2N + 1) times as deep. The composed image is what the formula gives, since nothing here knows of composition.
+    network: an autoencoder with moments (mean and log variance, concatenated) and decode, and latents with `channels`
+    channels. The stack has (2N + 1) times as many. The composed image is computed by the formula, not predicted.
     """
 
     def __init__(self, network: Any, foregrounds: int):
@@ -21,7 +21,7 @@ class StackedAutoencoder(nn.Module):
         self.foregrounds = foregrounds
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the stacked latent, of stacked layers in -1..1."""
+        """Mean and log variance of the stacked latent, for stacked layers in -1..1."""
         layers, _ = unstack(x)
         pictures = torch.cat([layers.foregrounds, layers.background[:, None], layers.masks.expand(-1, -1, 3, -1, -1)], dim=1)
         mean, logvar = self.network.moments(pictures.flatten(0, 1)).chunk(2, dim=1)
@@ -33,7 +33,7 @@ class StackedAutoencoder(nn.Module):
         return self.moments(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        """As CaT2I-AE's: F1..FN, B, m1..mN, the composed image, in about -1..1."""
+        """As in CaT2I-AE: F1..FN, B, m1..mN, the composed image, in about -1..1."""
         count = 2 * self.foregrounds + 1
         pictures = self.network.decode(z.unflatten(1, (count, -1)).flatten(0, 1)).unflatten(0, (len(z), count))
         masks = pictures[:, self.foregrounds + 1 :].mean(2, keepdim=True)
@@ -42,5 +42,5 @@ class StackedAutoencoder(nn.Module):
         return torch.cat([stack, layers.composite()], dim=1)
 
     def last_layers(self) -> list[Tensor]:
-        """Where the adversarial term's share is measured."""
+        """The weights at which the weight of the adversarial term is measured."""
         return [self.network.decoder.conv_out.weight]

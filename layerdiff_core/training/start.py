@@ -1,4 +1,4 @@
-"""Begins a training with what another model knows already."""
+"""Starts a training from the weights of another model."""
 
 from pathlib import Path
 
@@ -14,10 +14,9 @@ GATE = "enhancer.gate"
 
 
 def start_from(parts: nn.Module, path: Path, vocabulary: Vocabulary) -> int:
-    """Take over the weights of a layered model's file whose names and shapes fit, and the rows of the words that both know.
+    """Copy the weights of a layered model's file whose names and shapes match, and the rows of words that both know.
 
-    What does not fit stays as it is, the enhancer's gates too: they are to begin open (ours). Returns how many tensors were
-    taken.
+    All others are unchanged. So are the enhancer's gates, which should start open (ours). Returns the number of tensors copied.
     """
     tensors, own = load_file(path), parts.state_dict()
     rows, token_ids = tensors.pop(EMBEDDING), tensors.pop(TOKEN_IDS).tolist()

@@ -1,4 +1,4 @@
-"""What the starter is: its widths, its world's size, the words it knows."""
+"""The starter's architecture: its widths, the size of its world, and the words it knows."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ ARCHITECTURE: dict[str, Any] = {
         "patch": 8,
         "ddconfig": {"double_z": True, "resolution": 32, "ch": 96, "ch_mult": [1, 2], "num_res_blocks": 1,
                      "attn_resolutions": [], "dropout": 0.0},
-        # Stronger than the encoder: it ends at patches of 4, with one block a level, and overlapping convolutions after it.
+        # Stronger than the encoder: ends at patches of 4, with one block per level and overlapping convolutions after it.
         "decoder": {"patch": 4, "features": 16, "width": 32,
                     "ddconfig": {"resolution": 64, "ch": 64, "ch_mult": [1, 2, 4], "num_res_blocks": 0}},
     },
@@ -38,7 +38,7 @@ ARCHITECTURE: dict[str, Any] = {
 
 
 def caption_words(objects: ObjectSet) -> set[str]:
-    """Every word that captions can hold."""
+    """All words that can appear in captions."""
     phrases = [name for index in range(len(objects)) for name in names_of(objects, index)] + ["a an the and with , ."]
     phrases += [words for group in (*STYLE_WORDS, *LIGHT_WORDS, *SLOT_WORDS, *SIZE_WORDS) for words in group]
     phrases += [phrase for name, place in PLACES.items() for phrase in (*places_of(name), place.preposition)]

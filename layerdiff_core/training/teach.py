@@ -1,7 +1,7 @@
-"""Teaches the text side before the UNet: to tell from a layer's enriched tokens what the global prompt says of it.
+"""Trains the text side before the UNet, to predict from a layer's enhanced tokens what the global prompt says about it.
 
-Ours. The binding "this thing of mine" -> "on the left" is hard to learn through the denoising loss alone and easy with a
-teacher, as CLIP is taught before a diffusion model sees it. The teacher, a linear head, is thrown away afterwards.
+Ours. The association "my object" -> "on the left" is hard to learn from the denoising loss alone but easy with a teacher, just
+as CLIP is trained before a diffusion model uses it. The teacher, a linear head, is discarded afterwards.
 """
 
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from .layerdiff import UNTOLD, Batch, TextSide
 
 HOLD_WEIGHT = 10.0
 SHARES = {2: 0.1, 3: 0.45, 4: 0.45}
-"""How often a scene to teach with has so many layers: with one object alone nothing is to be told apart."""
+"""How often a scene has each number of layers. With a single object there would be little to tell apart."""
 TRAITS = ("slot", "size", "light")
 
 
 class Teacher(nn.Module):
-    """Text encoder and enhancer with the head that grades them: for each trait one of three classes, or not told."""
+    """Text encoder and enhancer with the teaching head: for each trait, one of three classes or "not told"."""
 
     def __init__(self, side: TextSide, dim: int):
         super().__init__()
@@ -30,9 +30,9 @@ class Teacher(nn.Module):
 
 
 def teaching_loss(teacher: Teacher, batch: Batch, held: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy of what is told of each layer, and the share of right answers where something is told.
+    """Cross-entropy of what the prompt tells about each layer, and the share of correct answers where it tells something.
 
-    held [B, K, T, dim]: plain tokens as a UNet knows them; leaving them costs their mean square.
+    held: [B, K, T, dim], the plain tokens that a UNet was trained with. The mean squared distance to them is added to the loss.
     """
     logits, plain = teacher(batch)
     loss = F.cross_entropy(logits.flatten(0, 2), batch.told.flatten())
@@ -42,7 +42,7 @@ def teaching_loss(teacher: Teacher, batch: Batch, held: Tensor | None = None) ->
 
 
 def told_right(logits: Tensor, batch: Batch) -> dict[str, float]:
-    """For each trait the share of right answers where something is told; 0 where nothing is."""
+    """For each trait, the share of correct answers where the prompt tells something; 0 if it never does."""
     right = (logits.argmax(-1) == batch.told).float()
     is_told = (batch.told != UNTOLD).float()
     shares = (right * is_told).sum((0, 1)) / is_told.sum((0, 1)).clamp_min(1)

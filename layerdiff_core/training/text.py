@@ -1,4 +1,4 @@
-"""Words for the starter: a small vocabulary inside CLIP's own, so that ComfyUI's tokenizer serves unchanged."""
+"""The starter's words: a small subset of CLIP's vocabulary, so that ComfyUI's tokenizer works unchanged."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 LENGTH = 48
-"""Tokens of a prompt; captions have 43 at most. CLIP's 77 would be mostly padding to compute. Longer prompts come in pieces."""
+"""Tokens per prompt. Captions have 43 at most, so CLIP's 77 would mostly be padding. Longer prompts are split into chunks."""
 UNKNOWN = 0
 
 
 class Vocabulary:
-    """The CLIP tokens that the starter has rows for. Row 0 stands for every other token.
+    """The CLIP tokens that the starter has rows for. Row 0 stands for all other tokens.
 
-    `tokenize` gives a word's CLIP tokens; words are looked up one by one and remembered, which gives what the
-    tokenizer gives for the whole sentence, since CLIP's byte pairs never cross a word or a comma.
+    tokenize: returns a word's CLIP tokens. Words are tokenized one by one and cached. The result is the same as for the whole
+    sentence, because CLIP's byte pairs never cross a word or a comma.
     """
 
     def __init__(self, tokenize: Callable[[str], list[int]], words: Iterable[str], start: int, end: int):
@@ -30,7 +30,7 @@ class Vocabulary:
         return len(self.token_ids) + 1
 
     def rows(self, prompt: str) -> np.ndarray:
-        """Rows of a prompt as ComfyUI would lay it out: start, words, then the end token up to LENGTH."""
+        """The rows of a prompt in ComfyUI's layout: start, words, then end tokens up to LENGTH."""
         ids = [self.start]
         for word in split_words(prompt):
             if word not in self.words:
@@ -41,9 +41,9 @@ class Vocabulary:
 
 
 def with_unknown(rows: np.ndarray, end: int, rng: np.random.Generator) -> np.ndarray:
-    """A prompt's rows with one word among them that the starter does not know; as they are where there is no room.
+    """A prompt's rows with an unknown word inserted, or unchanged if there is no room.
 
-    Ours: users write words that no caption has, and these all come as row UNKNOWN, which otherwise never were trained.
+    Ours: users write words that appear in no caption. All of them become row UNKNOWN, which would otherwise never be trained.
     """
     length = int((rows != end).sum())
     if length >= len(rows) - 1:
@@ -52,5 +52,5 @@ def with_unknown(rows: np.ndarray, end: int, rng: np.random.Generator) -> np.nda
 
 
 def split_words(prompt: str) -> list[str]:
-    """Words, numbers and punctuation, each alone."""
+    """Split a prompt into words, numbers and punctuation marks."""
     return re.findall(r"[a-z]+|\d|[^\sa-z\d]+", prompt.lower())

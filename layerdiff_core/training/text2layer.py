@@ -1,4 +1,4 @@
-"""Trains CaT2I-AE-SD, a UNet and a text encoder, on the latents of rendered scenes of a fixed number of layers."""
+"""Trains CaT2I-AE-SD, a UNet and a text encoder, on the latents of rendered scenes with a fixed number of layers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ THING_WEIGHT = 5.0
 
 
 def architecture(foregrounds: int, channels: int | None = None) -> dict[str, Any]:
-    """The Text2Layer starter for scenes of so many foregrounds; 8 latent channels a layer unless it is said how many."""
+    """The architecture of the Text2Layer starter for this number of foregrounds. channels: default 8 per layer."""
     channels = channels or 8 * (foregrounds + 1)
     return {
         "foregrounds": foregrounds,
@@ -40,9 +40,9 @@ def architecture(foregrounds: int, channels: int | None = None) -> dict[str, Any
 
 
 class FixedScenes(Scenes):
-    """Endless batches of `count` training scenes of one number of foregrounds; held-out pairs never appear.
+    """Endless batches of `count` training scenes with a fixed number of foregrounds, without held-out pairs.
 
-    The prompt names things in the order of their layers, or nothing would tell which foreground is which (ours).
+    The prompt names objects in the order of their layers, because nothing else would tell which foreground is which (ours).
     """
 
     things_shuffled = False
@@ -60,9 +60,9 @@ class FixedScenes(Scenes):
 
 
 def draw(renderer: Renderer, drawings: Drawings, batch: Batch) -> Layers:
-    """A batch's scenes put together from drawings: layers in 0..1, foregrounds with colours bled outwards.
+    """Assemble a batch's scenes from drawings: layers in 0..1, foregrounds with colours extended outwards.
 
-    Drawings are lit from the left; a scene that is lit from the right is mirrored as a whole.
+    Drawings are lit from the left. A scene lit from the right is mirrored as a whole.
     """
     batch = batch.to(renderer.device)
     *fields, slot, size = batch.foregrounds.unbind(-1)
@@ -77,9 +77,9 @@ def draw(renderer: Renderer, drawings: Drawings, batch: Batch) -> Layers:
 
 
 class ScenePool:
-    """Latents of whole scenes with their prompts, drawn and encoded while training goes on.
+    """Latents of whole scenes with their prompts, drawn and encoded during training.
 
-    A latent holds all layers of a scene, so scenes cannot be put together from parts, as LayerDiff's can.
+    A latent holds all layers of a scene, so scenes cannot be assembled from separate layers as in LayerDiff.
     """
 
     def __init__(self, renderer: Renderer, drawings: Drawings, autoencoder: CompositionAutoencoder, size: int,
@@ -92,7 +92,7 @@ class ScenePool:
         self.cursor = self.filled = 0
 
     def add(self, batch: Batch) -> None:
-        """Draw and encode a batch of scenes; the oldest scenes make room once the pool is full."""
+        """Draw and encode a batch of scenes. Once the pool is full, they replace the oldest ones."""
         index = torch.arange(self.cursor, self.cursor + len(batch.place), device=self.latents.device)
         index %= len(self.latents)
         layers = draw(self.renderer, self.drawings, batch)
@@ -110,10 +110,10 @@ class ScenePool:
 
 
 def thing_weights(masks: Tensor) -> Tensor:
-    """Masks [B, N, 1, H, W] -> weights [B, 1, H / 8, W / 8] of the loss, their mean 1 in each scene: more where things are.
+    """Masks [B, N, 1, H, W] -> loss weights [B, 1, H / 8, W / 8] with mean 1 in each scene, higher where objects are.
 
-    Ours: things cover a tenth of a scene and are the hard part of it. The weights know what the network has yet to find
-    out, so where that is still open it leans towards a thing being there.
+    Ours: objects cover a tenth of a scene and are its hard part. The weights contain information that the network has yet to
+    predict, so while it is uncertain it leans towards an object being there.
     """
     covered = functional.adaptive_max_pool2d(masks.amax(1), (masks.shape[-2] // 8, masks.shape[-1] // 8))
     weights = 1 + (THING_WEIGHT - 1) * covered
@@ -121,7 +121,7 @@ def thing_weights(masks: Tensor) -> Tensor:
 
 
 class Text2Layer(nn.Module):
-    """CaT2I-AE-SD's trained parts: ComfyUI's UNet as it is, and its CLIP text model."""
+    """The trained parts of CaT2I-AE-SD: ComfyUI's UNet, unchanged, and its CLIP text model."""
 
     def __init__(self, unet: nn.Module, text: Any):
         super().__init__()
@@ -129,11 +129,11 @@ class Text2Layer(nn.Module):
         self.text: Any = text
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows [N, LENGTH] -> tokens [N, LENGTH, dim], as ComfyUI's CLIP gives them."""
+        """Rows [N, LENGTH] -> tokens [N, LENGTH, dim], the same as from ComfyUI's CLIP."""
         return self.text.text_model(rows, dtype=torch.float32)[0]
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, layers: int = 1) -> Tensor:
-        """The UNet; `layers` is there so that LayerDiff's sampler serves, and is always 1."""
+        """Run the UNet. layers: always 1, only for compatibility with LayerDiff's sampler."""
         return self.unet(x, timestep, context, transformer_options={"optimized_attention_override": plain_attention})
 
 
@@ -151,6 +151,6 @@ def text2layer_loss(model: Text2Layer, x0: Tensor, rows: Tensor, weights: Tensor
 
 
 def sheet_rows(layers: Layers, image: Tensor) -> list[Tensor]:
-    """Rows for a sheet: each F, B, each m, the composite by the formula, the I head's."""
+    """Rows for a sample sheet: each F, B, each m, the composite by the formula, and that of the I head."""
     masks = [mask.expand(-1, 3, -1, -1) for mask in layers.masks.unbind(1)]
     return [*layers.foregrounds.unbind(1), layers.background, *masks, layers.composite(), image]

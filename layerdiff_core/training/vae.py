@@ -1,4 +1,4 @@
-"""Trains the starter's autoencoder on pictures, masks and composites of rendered scenes."""
+"""Trains the starter's autoencoder on images, masks and composites of rendered scenes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ CELL = 16
 
 @dataclass
 class Pictures:
-    """What an autoencoder is to give back: pixels [N, 3, H, W] in 0..1, and how much each counts, [N, 1, H, W]."""
+    """Images for an autoencoder to reconstruct: pixels [N, 3, H, W] in 0..1, and the weight of each, [N, 1, H, W]."""
 
     pixels: Tensor
     weight: Tensor
 
 
 def pictures(renderer: Renderer, drawings: Drawings | Ring, count: int) -> Iterator[Pictures]:
-    """Endless batches of `count` pictures: layers with colours bled outwards, their masks, composites, places.
+    """Endless batches of `count` images: layers with colours extended outwards, their masks, composites and places.
 
-    What is inside things counts eight times as much as what is around them: there are the faces (ours). Masks and places
-    count 1 everywhere.
+    The inside of objects has eight times the weight of their surroundings, because that is where the faces are (ours). Masks
+    and places have weight 1 everywhere.
     """
     quarter = count // 4
     while True:
@@ -48,10 +48,10 @@ def pictures(renderer: Renderer, drawings: Drawings | Ring, count: int) -> Itera
 
 
 def crop(batch: Pictures, side: int, generator: torch.Generator) -> Pictures:
-    """A square of each picture, `side` wide, its middle where the weights say that there is something to learn.
+    """Crop a square from each image, `side` pixels wide, centred where the weights are high.
 
-    Ours: a thing covers a tenth of a canvas, and the rest of it costs as much; in crops the same time shows three times as
-    many faces. The last part of training sees whole canvases.
+    Ours: an object covers a tenth of a canvas, and the rest costs as much time. Crops show three times as many faces in the same
+    time. The last part of training uses whole canvases.
     """
     height, width = batch.pixels.shape[-2:]
     cells = F.avg_pool2d(batch.weight, CELL).flatten(1)
@@ -67,7 +67,7 @@ def crop(batch: Pictures, side: int, generator: torch.Generator) -> Pictures:
 
 @dataclass
 class Step:
-    """What one step gave: the loss, its figures, and the pictures, 0..1, for the discriminator."""
+    """The results of one step: the loss, its metrics, and the images, 0..1, for the discriminator."""
 
     loss: Tensor
     figures: dict[str, Tensor]
@@ -76,11 +76,11 @@ class Step:
 
 
 class AutoencoderObjective:
-    """L1, L1 of a Laplacian pyramid, a perceptual term on random features, a light KL term; late, an adversarial one.
+    """L1, L1 of a Laplacian pyramid, a perceptual term on random features and a light KL term; later also an adversarial term.
 
-    `vae` is ComfyUI's AutoencoderKL over patches. Ours: the SD autoencoder's loss, its perceptual term on fixed random
-    features, since LPIPS has to be fetched, and with weights by pixel. latent_std [1, C, 1, 1], to go on with the decoder
-    alone: latents get noise of up to DECODER_NOISE times their deviation, which a diffusion model leaves, too.
+    vae: ComfyUI's AutoencoderKL over patches. Ours: the SD autoencoder's loss with weights per pixel, and with a perceptual
+    term on fixed random features, because LPIPS would have to be downloaded. latent_std: [1, C, 1, 1], to train only the
+    decoder: latents get noise of up to DECODER_NOISE times their standard deviation, like that left by a diffusion model.
     """
 
     def __init__(self, vae: Any, discriminator: nn.Module, features: nn.Module, latent_std: Tensor | None = None):
@@ -115,7 +115,7 @@ class AutoencoderObjective:
         return Step(loss, {name: value.detach() for name, value in figures.items()}, batch.pixels, fake.detach())
 
     def critic(self, step: Step) -> Tensor:
-        """The discriminator's loss on the same pictures."""
+        """The discriminator's loss on the same images."""
         self.discriminator.requires_grad_(True)
         return losses.discriminator_loss(self.discriminator(step.real), self.discriminator(step.fake))
 
@@ -129,9 +129,9 @@ def latent_statistics(vae: Any, batches: Iterator[Pictures], count: int = 16) ->
 
 @torch.no_grad()
 def preview_factors(vae: Any, pixels: Tensor, mean: Tensor, std: Tensor) -> tuple[list[list[float]], list[float]]:
-    """The linear map from normalised latents to colours in -1..1 that fits best, for ComfyUI's live preview.
+    """Fit the linear map from normalised latents to colours in -1..1, for ComfyUI's live preview.
 
-    pixels [N, 3, H, W] in 0..1; mean and std [C]. Returns factors [C][3] and bias [3].
+    pixels: [N, 3, H, W] in 0..1. mean, std: [C]. Returns factors [C][3] and bias [3].
     """
     z = (encode(vae, pixels) - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
     inputs = torch.cat([z.movedim(1, -1).flatten(0, 2), torch.ones(z[:, 0].numel(), 1)], dim=1)
@@ -142,5 +142,5 @@ def preview_factors(vae: Any, pixels: Tensor, mean: Tensor, std: Tensor) -> tupl
 
 @torch.no_grad()
 def encode(vae: Any, pixels: Tensor) -> Tensor:
-    """The latent that ComfyUI's VAE would give: [N, 3, H, W] in 0..1 -> [N, C, h, w], not normalised."""
+    """Encode like ComfyUI's VAE: [N, 3, H, W] in 0..1 -> [N, C, h, w], not normalised."""
     return vae.encode(pixels * 2 - 1).float()

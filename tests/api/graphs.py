@@ -1,4 +1,4 @@
-"""Small layered graphs in the API's format, over models of random weights, changes to them, and how bad ones must fail."""
+"""Small layered graphs in API format, with random models; functions to modify them, and to check how invalid ones fail."""
 
 import copy
 from typing import Any
@@ -18,7 +18,7 @@ BIG = 999_999_999_999
 
 
 def layered(model: str = STARTER) -> Graph:
-    """Three layers, one step, the host's KSampler."""
+    """Three layers, one step, ComfyUI's KSampler."""
     return {
         "1": node("LayerDiffLoadModel", model_name=model),
         "2": node("LayerDiffEncodePrompts", clip=["1", 1], enhancer=["1", 3], global_prompt="a fox", enhancer_strength=1.0,
@@ -32,7 +32,7 @@ def layered(model: str = STARTER) -> Graph:
 
 
 def stacked(model: str = STACKED) -> Graph:
-    """The same over a Text2Layer model of one foreground."""
+    """The same with a Text2Layer model with one foreground."""
     graph = layered(model)
     graph["2"] = node("CLIPTextEncode", clip=["1", 1], text="a fox with a green meadow")
     graph["9"] = node("CLIPTextEncode", clip=["1", 1], text="")
@@ -58,7 +58,7 @@ def changed(graph: Graph, changes: dict[str, Any]) -> Graph:
 
 
 def number(value: int) -> dict[str, Any]:
-    """A number over a link, which the host does not compare with the input's limits."""
+    """A number over a link, which ComfyUI does not check against the input's limits."""
     return {"8": node("PrimitiveInt", value=value)}
 
 
@@ -73,13 +73,13 @@ def save(prefix: str) -> dict[str, Any]:
 
 
 def write_latents(server: Server, latents: dict[str, Tensor]) -> None:
-    """Put latents where the host's Load Latent finds them."""
+    """Write latents to the folder of ComfyUI's Load Latent."""
     for name, latent in latents.items():
         save_file({"latent_tensor": latent, "latent_format_version_0": torch.zeros(0)}, server.data / "input" / f"{name}.latent")
 
 
 def refuse(server: Server, graph: dict, number: str, words: str) -> None:
-    """Run a graph that must fail at this node with these words, whether the host or the pack sees it."""
+    """Run a graph that must fail at this node with this message, whether it comes from ComfyUI or the pack."""
     with pytest.raises((NodeFailed, PromptRefused), match=f"(?s){words}") as caught:
         server.client.run(graph)
     if isinstance(caught.value, NodeFailed):

@@ -1,4 +1,4 @@
-"""Bad input through the real server: an error at the right node that says what is wrong, and a server that lives on."""
+"""Bad input through the real server: an error at the right node that says what is wrong, and a server that keeps running."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from tools.host import Server
 
 @pytest.fixture(scope="module")
 def files(pack: ModuleType, server: Server, served_models: Path) -> Path:
-    """The server's folder with a model of random weights, one of other sizes, one that draws NaN, and broken ones."""
+    """The server's folder with a random model, one with other sizes, one that generates NaN, and damaged ones."""
     models.write_starter(pack, served_models / STARTER)
     other = models.architecture(channels=4)
     other["text"] |= {"hidden_size": 96, "num_attention_heads": 2}
@@ -109,7 +109,7 @@ SET = {"layers": ["5", 0], "layer": 0, "name": "", "position": -1, "opacity": 1.
 
 
 def decimal(value: float, place: str) -> dict[str, Any]:
-    """A decimal number over a link, which the host does not compare with the input's limits."""
+    """A decimal number over a link, which ComfyUI does not check against the input's limits."""
     return {"8": node("PrimitiveFloat", value=value), place: ["8", 0]}
 
 

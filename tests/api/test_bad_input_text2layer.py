@@ -1,4 +1,4 @@
-"""Bad input for the Text2Layer family through the real server, and a file, latent or VAE of one family in the other's place."""
+"""Bad input for Text2Layer through the real server, and files, latents or VAEs of one family used with the other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ PREFIX = "stacked_"
 
 @pytest.fixture(scope="module")
 def files(pack: ModuleType, server: Server, served_models: Path) -> Path:
-    """The server's folder with models of random weights of both families, one that draws NaN, and broken ones."""
+    """The server's folder with random models of both families, one that generates NaN, and damaged ones."""
     models.write_starter(pack, served_models / STARTER)
     models.write_text2layer(pack, served_models / STACKED)
     models.write_text2layer(pack, served_models / TWO, foregrounds=2)
@@ -96,7 +96,7 @@ def decode(latent: str, vae: str) -> dict[str, Any]:
 
 
 def keep(**changes: Any) -> dict[str, Any]:
-    """Layers decoded from an empty latent, kept while the graph samples."""
+    """Layers decoded from an empty latent, to be kept while the graph samples."""
     return {"20": decode("3", "1"),
             "21": node("LayerDiffKeepLayers", **{"model": ["1", 0], "vae": ["1", 2], "layers": ["20", 0], "keep": "background",
                                                  "start": 0.0, "end": 1.0, **changes}), "4.model": ["21", 0]}

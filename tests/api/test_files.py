@@ -1,4 +1,4 @@
-"""Layered files through the real server: what is exported can be imported, and nothing leads out of the folders."""
+"""Layered files through the real server: exported files can be imported, and nothing is accessed outside the folders."""
 
 import io
 import json
@@ -30,7 +30,7 @@ READERS = {"psd": read_psd, "ora": read_ora, "png folder": read_png_folder}
 
 @pytest.fixture(scope="module")
 def place(server: Server) -> Iterator[str]:
-    """A folder's name of this run, in the server's input and output folders: the server keeps files of earlier runs."""
+    """A folder name for this run, in the server's input and output folders, because these keep files of earlier runs."""
     name = uuid.uuid4().hex[:8]
     (server.data / "input" / name).mkdir()
     write_psd(mixed_document(), server.data / "input" / name / "eight.psd", {})
@@ -62,7 +62,7 @@ def test_what_goes_out_comes_in_the_same(server: Server, place: str, format: str
     path = next(path for path in files(server, result) if path.suffix in (".psd", ".ora") or path.name == INDEX)
     same(mixed_document(), READERS[format](path))
     assert result.outputs["3"]["text"] == ["8"]
-    if back == "output":  # straight from the output folder, as the host's own nodes can
+    if back == "output":  # directly from the output folder, as in ComfyUI's own nodes
         again = path.relative_to(server.data / "output").as_posix() + " [output]"
     else:
         (server.data / "input" / place / "back").mkdir(exist_ok=True)
@@ -184,7 +184,7 @@ def test_a_file_that_is_missing_from_the_graph_is_told(server: Server, place: st
 
 
 def linked(place: str, file: str) -> Graph:
-    """The file's name over a link that ComfyUI lets through: from a switch, which hands on whatever comes."""
+    """The file name over a link that ComfyUI accepts: from a switch, which passes on any type."""
     return changed(graph(place), {"1.file": ["5", 0], "4": node("PrimitiveString", value=file),
                                   "5": node("ComfySwitchNode", switch=True, on_true=["4", 0], on_false=["4", 0])})
 
@@ -197,7 +197,7 @@ def test_a_text_over_a_link_is_refused_by_the_host_alone(server: Server, place: 
 
 def test_a_name_over_a_link_is_read(server: Server, place: str) -> None:
     counts = []
-    for layers in (3, 4):  # it is read again each time: over a link nobody knows whether it was edited
+    for layers in (3, 4):  # read again each time, because over a link it is unknown whether the file was changed
         write_ora(mixed_document(layers), server.data / "input" / place / "linked.ora", {})
         counts += server.client.run(linked(place, f"{place}/linked.ora")).outputs["3"]["text"]
     assert counts == ["3", "4"]

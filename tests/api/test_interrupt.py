@@ -1,4 +1,4 @@
-"""An interrupt while layers are drawn."""
+"""An interrupt while layers are sampled."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the page gets from the server: help pages, workflows' pictures, the English locale, the layer panel's layers."""
+"""What the page gets from the server: help pages, thumbnails of workflows, the English locale, the layer panel's layers."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_host_has_read_the_locale(server: Server) -> None:
 
 def test_a_run_that_has_nothing_to_do_gives_the_panel_its_layers_again(pack: ModuleType, server: Server,
                                                                        served_models: Path) -> None:
-    """A page that was opened anew has lost them."""
+    """A reloaded page has lost them."""
     models.write_starter(pack, served_models / STARTER)
     graph = changed(layered(), {
         "6": node("LayerDiffCompositeLayers", layers=["5", 0], colour_space="display", edits=""),

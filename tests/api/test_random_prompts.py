@@ -1,4 +1,4 @@
-"""Random graphs through the real server: no raw error from our nodes. Thousands: python -m tools.random_prompts --count 3000"""
+"""Random graphs through the real server: no raw error from the pack. For more: python -m tools.random_prompts --count 3000"""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ OUTPUTS = {"text_to_two_layers": {"7": 3, "9": 1}, "foreground_for_background": 
 
 
 def quick(name: str) -> Graph:
-    """The graph with few steps and a small canvas."""
+    """The graph with few steps and a small image."""
     graph: Graph = json.loads((HERE / f"{name}.json").read_text("utf-8"))
     for node in graph.values():
         changes = {"steps": 2, "width": 64, "height": 64}

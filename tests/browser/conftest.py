@@ -15,7 +15,7 @@ from tools.page import open_page
 
 @pytest.fixture(scope="session")
 def newest_server() -> Iterator[Server]:
-    """A second server, that gives out the newest page."""
+    """A second server, with the newest frontend."""
     if not (front_end.root() / "index.html").is_file():
         pytest.skip("The newest page is not here; dev.py test fetches it where COMFYUI_PATH is not set.")
     with Server("tests_newest_page", "--front-end-root", str(front_end.root())) as running:
@@ -24,7 +24,7 @@ def newest_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Which page a test gets: the one that ComfyUI brings with it, unless the test asks for every one."""
+    """Which page a test gets: the one bundled with ComfyUI, unless the test asks for all."""
     return getattr(request, "param", Kind())
 
 
@@ -38,7 +38,7 @@ def page_server(kind: Kind, request: pytest.FixtureRequest) -> Server:
 def page(page_server: Server, kind: Kind) -> Iterator[Page]:
     """The page, ready for use.
 
-    Not for the whole session: while Playwright is open no test can run an event loop of its own.
+    Not for the whole session, because while Playwright is open no test can run its own event loop.
     """
     chromium = browser.find()
     if chromium is None:

@@ -1,4 +1,4 @@
-"""The pages that users have: the one that ComfyUI brings and the newest, their nodes drawn on a canvas or as elements."""
+"""The pages that users have: the one bundled with ComfyUI and the newest, with nodes on a canvas or as elements."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from tools import front_end
 
 
 class Kind(NamedTuple):
-    """One of them."""
+    """One kind of page."""
 
     newest: bool = False
     nodes_2: bool = False
@@ -18,4 +18,4 @@ KINDS = {f"{front_end.version() if newest else 'bundled'}{' nodes 2.0' if nodes_
          for newest in (False, True) for nodes_2 in (False, True)}
 
 every_page = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True, scope="module")
-"""Runs a test, or as `pytestmark` a module's tests, once in each."""
+"""Runs a test, or as `pytestmark` all tests of a module, once in each kind of page."""

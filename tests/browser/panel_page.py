@@ -1,4 +1,4 @@
-"""The layer panel in the host's real page, as a user with mouse and keyboard sees and handles it."""
+"""The layer panel in ComfyUI's real page, as seen and used with mouse and keyboard."""
 
 import json
 from io import BytesIO
@@ -13,7 +13,7 @@ from tools.host import Server
 
 DECODE, SAMPLER, SAVE_IMAGE = 5, 4, 9
 NEAR = 2
-"""What the page and the server may differ by, in 8 bits."""
+"""The maximum difference between page and server, in levels of 255."""
 RUN_LIMIT_SECONDS = 300
 
 LOAD = "workflow => app.loadGraphData(workflow)"
@@ -33,7 +33,7 @@ DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationF
 
 
 def example(steps: int, seed: int) -> dict[str, Any]:
-    """The workflow edit_in_page. With a seed of its own each page's nodes run: those that need not tell it nothing."""
+    """The workflow edit_in_page. Each page gets its own seed, so that its nodes run: cached nodes would send it nothing."""
     workflow: dict[str, Any] = json.loads((setup.ROOT / "workflows" / "edit_in_page.json").read_text("utf-8"))
     values = next(node for node in workflow["nodes"] if node["id"] == SAMPLER)["widgets_values"]
     values[0], values[2] = seed, steps
@@ -41,7 +41,7 @@ def example(steps: int, seed: int) -> dict[str, Any]:
 
 
 def heard(page: Page) -> list[str]:
-    """A list that fills with what the page's console tells of the pack as an error from now on."""
+    """A list that collects errors about the pack from the page's console from now on."""
     told: list[str] = []
     page.on("console", lambda message: told.append(message.text) if message.type == "error" and is_ours(message) else None)
     page.on("pageerror", lambda error: told.append(str(error)))
@@ -49,9 +49,9 @@ def heard(page: Page) -> list[str]:
 
 
 def is_ours(message: ConsoleMessage) -> bool:
-    """Whether a message has to do with the pack.
+    """Whether a message is about the pack.
 
-    The page asks for files of its own that are not there, for help pages in a language of their own, and for the internet.
+    The page itself requests files that do not exist, help pages in other languages, and addresses on the internet.
     """
     place = message.location["url"]
     if "Failed to load resource" not in message.text:
@@ -60,7 +60,7 @@ def is_ours(message: ConsoleMessage) -> bool:
 
 
 class PanelPage:
-    """The page with the example on it, its panel open; the layers are 0 background, 1 tree, 2 bear."""
+    """The page with the example and its panel open. Layer 0 is the background, 1 the tree, 2 the bear."""
 
     def __init__(self, page: Page, server: Server) -> None:
         self.page = page
@@ -73,7 +73,7 @@ class PanelPage:
         self.panel.wait_for()
 
     def press_run(self) -> dict[str, Any]:
-        """Press Run, wait for the end; the run's entry in the server's history."""
+        """Press Run and wait for the end. Returns the run's entry in the server's history."""
         before = set(self.server.client.get("/history"))
         self.page.get_by_test_id("queue-button").click()
         for _ in range(2 * RUN_LIMIT_SECONDS):
@@ -86,7 +86,7 @@ class PanelPage:
         return dict(entry)
 
     def run(self) -> np.ndarray:
-        """Press Run, wait for the layers in the panel; the composite that the server saved, [H,W,3]."""
+        """Press Run and wait for the layers in the panel. Returns the composite saved by the server, [H,W,3]."""
         entry = self.press_run()
         self.panel.locator(".stage canvas").wait_for()
         self.page.wait_for_timeout(500)
@@ -94,17 +94,17 @@ class PanelPage:
         return np.asarray(Image.open(BytesIO(saved)).convert("RGB"))
 
     def shown(self) -> np.ndarray:
-        """The composite that the panel shows, [H,W,3]."""
+        """The composite in the panel, [H,W,3]."""
         return self.shown_rgba()[..., :3]
 
     def shown_rgba(self) -> np.ndarray:
-        """The same with its alpha, [H,W,4]."""
+        """The composite in the panel with alpha, [H,W,4]."""
         self.page.evaluate(DRAWN)
         picture = self.page.evaluate(PIXELS)
         return np.array(picture["data"], np.uint8).reshape(picture["height"], picture["width"], 4)
 
     def edits(self) -> dict[str, Any]:
-        """What the node's widget says; {} where it says nothing."""
+        """The edits in the node's widget; {} if it is empty."""
         text = self.page.evaluate(TEXT, DECODE)
         return json.loads(text) if text else {}
 
@@ -115,7 +115,7 @@ class PanelPage:
         return self.panel.locator(".row", has_text=name)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where on the screen a point of the picture is, 0..1 from its upper left."""
+        """The screen position of a point of the image, given in 0..1 from its upper left."""
         box = self.panel.locator(".frame").bounding_box()
         assert box is not None
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
@@ -128,7 +128,7 @@ class PanelPage:
         self.page.mouse.up()
 
     def centre_of(self, place: Locator) -> tuple[float, float]:
-        # What lies on the picture follows it with the page's next frames.
+        # The overlay follows the image in the page's next frames.
         self.page.evaluate(DRAWN)
         for _ in range(50):
             place.wait_for()
@@ -140,7 +140,7 @@ class PanelPage:
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def change_seed(self, by: int) -> None:
-        """Other layers come with the next run."""
+        """Make the next run give other layers."""
         self.page.evaluate(SEED, [SAMPLER, by])
 
     def reset(self) -> None:

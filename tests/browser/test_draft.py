@@ -1,4 +1,4 @@
-"""While a layer is dragged over a large canvas the page draws no more pixels than it shows, and all of them afterwards."""
+"""While a layer is dragged on a large canvas, the page draws only as many pixels as it shows, and all of them afterwards."""
 
 import json
 from typing import Any
@@ -60,6 +60,6 @@ def test_a_drag_is_drawn_as_large_as_it_is_shown_and_ends_in_full(page: Page) ->
 
 
 def enlarged(layer: Layer) -> Layer:
-    """The layer with each pixel as a square of them."""
+    """The layer enlarged, each pixel becoming a square."""
     image, coverage = (part.repeat_interleave(FACTOR, 1).repeat_interleave(FACTOR, 2) for part in (layer.image, layer.coverage))
     return layer.with_pixels(image, coverage, w=image.shape[2], h=image.shape[1])

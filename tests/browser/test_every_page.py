@@ -1,6 +1,6 @@
-"""What every page that users have must do with the pack: bundled with ComfyUI or newest, with Nodes 2.0 or without.
+"""What must work in all pages that users have: bundled with ComfyUI or newest, with or without Nodes 2.0.
 
-All in one file, since a page takes its time to open: each is opened once.
+All in one file, so that each page, which is slow to open, is opened only once.
 """
 
 import base64
@@ -104,7 +104,7 @@ TITLE = (600, 285)
 
 @pytest.fixture
 def file(page: Page, page_server: Server, tmp_path: Path) -> Any:
-    """A file of the user's, and the import node on the page, which has it in the end."""
+    """Upload a user's file to the import node on the page, which has it in the end."""
     file = tmp_path / f"{uuid.uuid4().hex}.ora"
     write_ora(mixed_document(3), file, {})
     page.evaluate(ADD)
@@ -133,7 +133,7 @@ def test_a_file_can_be_dropped_on_the_node(page: Page, file: Path) -> None:
 
 
 def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server: Server, kind: Kind, errors: list[str]) -> None:
-    """Run, edit by mouse, run again, save, open anew: each time the page shows what the server drew."""
+    """Run, edit with the mouse, run again, save, reopen: each time the page shows what the server computed."""
     panel = PanelPage(page, page_server)
     panel.load(example(steps=2, seed=int(kind.nodes_2)))
     assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR
@@ -163,7 +163,7 @@ def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server
     assert json.loads(prompt[str(DECODE)]["inputs"]["edits"]) == edits
     page.reload()
     page.wait_for_function(READY)
-    # What ComfyUI's own page complains of while it starts.
+    # Errors of ComfyUI's own page while it starts.
     errors.clear()
     panel.load(saved)
     assert panel.edits() == edits
@@ -269,7 +269,7 @@ HELP_TITLE = (460, 285)
 
 
 def test_the_help_panel_shows_the_picture_of_the_node(page: Page) -> None:
-    """The last of all: with this panel open, the page of 1.47 draws no nodes any more once the graph was cleared."""
+    """Must be the last test: with this panel open, frontend 1.47 no longer draws nodes after the graph was cleared."""
     page.evaluate(SHOW, HELP)
     help_button = page.get_by_test_id("info-button")
     # A page that has just opened misses the first press.

@@ -1,4 +1,4 @@
-"""What a new user does in the first minutes, and with how many clicks: layers seen, a PSD on the disk, one layer changed."""
+"""A new user's first minutes, and how many clicks they take: seeing layers, saving a PSD, changing a layer."""
 
 import re
 from io import BytesIO
@@ -19,7 +19,7 @@ SHOWN_LAYERS = ".layerdiff-panel.open .row"
 
 
 class Clicks:
-    """Counts what the user presses."""
+    """Counts the user's clicks."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -31,7 +31,7 @@ class Clicks:
 
 @pytest.fixture(scope="module")
 def started(page: Page, page_server: Server) -> tuple[Page, Server, int]:
-    """The page after a new user's first run; how many clicks there were."""
+    """The page after a new user's first run, and the number of clicks."""
     page.reload()
     page.wait_for_function(READY)
     clicks = Clicks()

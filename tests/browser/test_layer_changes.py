@@ -1,4 +1,4 @@
-"""What is done to layers in the panel beyond moving them, and the handles it is done with, in ComfyUI's real page."""
+"""Changes to layers in the panel other than moving them, and the handles, in ComfyUI's real page."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tools.host import Server
 pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
 SIDE = 128
-"""Pixels of the example's picture."""
+"""Pixels of the example's image."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def far(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def frame(panel: PanelPage) -> np.ndarray:
-    """The four corners of the selected layer's frame, in pixels of the picture."""
+    """The four corners of the selected layer's frame, in pixels of the image."""
     panel.page.evaluate(DRAWN)
     points = panel.panel.locator(".box").get_attribute("points")
     box = panel.panel.locator(".frame").evaluate("element => element.clientWidth")
@@ -68,7 +68,7 @@ def test_a_corner_scales_from_the_opposite_one_and_with_alt_from_the_middle(pane
     after = frame(panel)
     assert np.abs(after[opposite] - before[opposite]).max() <= 1
     assert panel.edits()["layers"]["2"]["scale"] == pytest.approx(0.75, abs=0.03)
-    # The corner goes with the pointer.
+    # The corner follows the pointer.
     assert place_of(panel, f"[data-corner='{corner}']") == pytest.approx(half, abs=3)
     panel.reset()
     panel.page.keyboard.down("Alt")
@@ -91,7 +91,7 @@ def test_x_and_y_are_the_layers_left_and_upper_edge_whatever_was_done_to_it(pane
     enter(panel, "Top edge", -12)
     assert edges() == pytest.approx((7, -12), abs=1)
     assert (number(panel, "Left edge"), number(panel, "Top edge")) == (7, -12)
-    # An emptied box changes nothing, and says again what is.
+    # An empty box changes nothing and shows the current value again.
     edits = panel.edits()
     panel.panel.get_by_label("Left edge").fill("")
     panel.page.keyboard.press("Tab")
@@ -99,7 +99,7 @@ def test_x_and_y_are_the_layers_left_and_upper_edge_whatever_was_done_to_it(pane
 
 
 def inside(panel: PanelPage, selector: str) -> list[tuple[float, float]]:
-    """Middles of the handles, each of which must lie within the stage and be what the pointer meets there."""
+    """The centres of the handles. Each must lie within the stage, with nothing on top of it."""
     stage = panel.panel.locator(".stage").bounding_box()
     assert stage is not None
     places = [panel.centre_of(handle) for handle in panel.panel.locator(selector).all()]

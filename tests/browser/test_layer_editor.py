@@ -1,4 +1,4 @@
-"""Our layers in ComfyUI's own layer editor, which is there from 0.31 on, where the page draws its nodes as elements."""
+"""The pack's layers in ComfyUI's own layer editor, which exists since 0.31 with Nodes 2.0."""
 
 import importlib.util
 
@@ -37,7 +37,7 @@ def test_the_editor_opens_with_our_layers(page: Page, page_server: Server) -> No
     editor = page.get_by_role("dialog")
     editor.get_by_text("bear").first.wait_for()
     said = editor.inner_text()
-    # The topmost first.
+    # Top layer first.
     assert -1 < said.index("bear") < said.index("tree") < said.index("background") < said.index("Background")
     page.keyboard.press("Escape")
 
@@ -58,7 +58,7 @@ def test_the_editor_takes_the_layers_alone_from_nodes_that_show_them(page: Page,
     panel.load(example(steps=2, seed=7))
     panel.run()
     page.evaluate(VIEW, DECODE)
-    # The pictures are in the panel; the node does not show them twice.
+    # The panel shows the images, so the node does not show them again.
     assert page.locator(f"[data-node-id='{DECODE}'] .image-preview").count() == 0
     page.evaluate(OPEN, node)
     editor = page.get_by_role("dialog")

@@ -1,4 +1,4 @@
-"""The layer panel in the host's real page: what is done there with mouse and keyboard, the server does, too."""
+"""The layer panel in ComfyUI's real page: the server gives the same result as edits with mouse and keyboard."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ THEME = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 
 @pytest.fixture(scope="module")
 def started(page: Page, page_server: Server, errors: list[str]) -> PanelPage:
-    """The example, run once, with few steps: nothing here depends on how well it draws."""
+    """The example, run once with few steps, because image quality does not matter here."""
     workflow = json.loads(WORKFLOW.read_text("utf-8"))
     next(node for node in workflow["nodes"] if node["id"] == SAMPLER)["widgets_values"][2] = 4
     panel = PanelPage(page, page_server)
@@ -112,7 +112,7 @@ def test_solo_is_a_view_and_never_reaches_the_output(panel: PanelPage) -> None:
     assert panel.edits() == {}
     alone = panel.shown_rgba()
     assert 0.05 < (alone[..., 3] == 255).mean() < 0.8 and (alone[..., 3] == 0).any()
-    # With an edit besides, so that the node runs again.
+    # With another edit, so that the node runs again.
     panel.page.keyboard.press("Tab")
     panel.panel.get_by_role("application").focus()
     panel.page.keyboard.press("ArrowRight")
@@ -165,7 +165,7 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     assert json.loads(prompt[str(DECODE)]["inputs"]["edits"]) == edits
     panel.page.reload()
     panel.page.wait_for_function(READY)
-    # What the host's own page complains of while it starts.
+    # Errors of ComfyUI's own page while it starts.
     errors.clear()
     panel.load(workflow)
     assert panel.edits() == edits
@@ -178,14 +178,14 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
 
 @pytest.fixture
 def stale(panel: PanelPage) -> Iterator[Locator]:
-    """The notice, there since other layers came after the tree was hidden."""
+    """The notice shown when other layers arrive after the tree was hidden."""
     panel.button("Hide tree").click()
     notice = panel.panel.locator(".notice")
     assert notice.is_hidden()
     panel.change_seed(1)
     saved = panel.run()
     notice.wait_for()
-    # Neither the server nor the panel has done the edits to the other layers, and none is lost.
+    # Neither the server nor the panel has applied the edits to the other layers, and no edit is lost.
     assert far(saved, panel.shown()) <= NEAR and panel.button("Hide tree").is_visible()
     assert panel.edits()["layers"] == {"1": {"visible": False}}
     yield notice
@@ -249,7 +249,7 @@ def test_fingers_move_layers_and_rows(panel: PanelPage) -> None:
     touch(panel.centre_of(panel.row("bear").locator(".grip")), panel.centre_of(panel.row("background").locator(".name")))
     assert panel.edits()["order"].index(2) < 2
     panel.page.evaluate(DRAWN)
-    # The page's own undo knows of what fingers did, too.
+    # The page's own undo also includes edits by touch.
     panel.page.evaluate("() => app.extensionManager.command.execute('Comfy.Undo')")
     panel.page.wait_for_function(f"id => !({TEXT})(id).includes('order')", arg=DECODE)
     assert panel.edits()["layers"]["2"] == moved
@@ -264,7 +264,7 @@ def test_delete_deletes_the_layer_and_leaves_the_node(panel: PanelPage) -> None:
     panel.panel.get_by_role("application").focus()
     panel.page.keyboard.press("Backspace")
     assert panel.edits()["layers"] == {"1": {"deleted": True}, "2": {"deleted": True}}
-    # One layer must be left.
+    # One layer must remain.
     panel.page.keyboard.press("Delete")
     assert panel.button("Delete layer").is_disabled() and panel.row("background").count() == 1
     assert far(panel.run(), panel.shown()) <= NEAR
@@ -302,7 +302,7 @@ def test_the_sampler_shows_all_layers_while_it_draws(panel: PanelPage) -> None:
     panel.page.evaluate("() => app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', 'default')")
     panel.change_seed(-1)
     panel.run()
-    # Three layers beside each other, their masks below them.
+    # Three layers side by side, with their masks below.
     assert [SAMPLER, pytest.approx(3 / 2, rel=0.01)] in panel.page.evaluate("() => window.previews")
 
 

@@ -1,4 +1,4 @@
-"""The page's modules come to the same pixels as the server: each mode, placement and colour space, in the real Chromium."""
+"""The page's modules compute the same pixels as the server in each mode, placement and colour space, in a real Chromium."""
 
 import base64
 import io
@@ -54,7 +54,7 @@ def data_url(pixels: np.ndarray) -> str:
 
 
 def payload(doc: Document, linear: bool) -> dict[str, Any]:
-    """What a node sends, with the files' pixels in place of their names."""
+    """A node's payload, with the files' pixels instead of their names."""
     layers = []
     for layer in doc.layers:
         colours, coverage = map(data_url, layer_bytes(layer))
@@ -218,7 +218,7 @@ def test_a_graph_that_ran_without_the_page_has_the_pages_pixels(
     wide, high, data = page.evaluate(RAN, [MODULES, shown_payload, json.dumps(GRAPH_EDITS)])
     shown = np.array(data, np.float32).reshape(high, wide, 4)
     assert shown[..., 3].min() == 255 and shown[..., :3].std() > 1
-    # The host's Save Image cuts off what is between two levels.
+    # ComfyUI's Save Image truncates values between two levels.
     assert np.abs(shown[..., :3] - np.array(saved) - 0.5).max() <= TOLERANCE + 0.5
 
 

@@ -1,4 +1,4 @@
-"""The layer panel has its layers back from what exists: after a reload, in a second tab, in a subgraph, from a cached run."""
+"""The layer panel gets its layers back: after a reload, in a second tab, in a subgraph, from a cached run."""
 
 import uuid
 
@@ -41,7 +41,7 @@ def panel(page: Page, page_server: Server, kind: Kind) -> PanelPage:
 def reload(panel: PanelPage, errors: list[str]) -> None:
     panel.page.reload()
     panel.page.wait_for_function(READY)
-    # What ComfyUI's own page complains of while it starts.
+    # Errors of ComfyUI's own page while it starts.
     errors.clear()
 
 
@@ -61,7 +61,7 @@ def test_after_a_reload(panel: PanelPage, errors: list[str]) -> None:
 
 
 def test_the_server_is_asked_once_and_for_little(panel: PanelPage, errors: list[str]) -> None:
-    """The page makes its nodes anew at every step back: over a slow link that must cost nothing."""
+    """The page recreates its nodes on every undo, which must not cost any requests over a slow connection."""
     workflow = panel.page.evaluate(SERIALIZED)
     reload(panel, errors)
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""A server that was started anew has forgotten the layers: the panel says what to do, and Run does it."""
+"""A restarted server has forgotten the layers: the panel says what to do, and Run does it."""
 
 import numpy as np
 from playwright.sync_api import Page

@@ -1,4 +1,4 @@
-"""What the page shows of files: those that Export Layers to File wrote, and those that a user drops on it."""
+"""Files in the page: those written by Export Layers to File, and those dropped on the page."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def workflow(format: str) -> dict[str, Any]:
 
 @pytest.fixture
 def exported(page: Page, page_server: Server, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """The example, run with the format that the test asks for; the files that the server says it wrote."""
+    """The example, run with the test's format, and the files listed by the server."""
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow(request.param))
     entry = PanelPage(page, page_server).press_run()
     page.evaluate("""id => {

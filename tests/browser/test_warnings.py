@@ -1,4 +1,4 @@
-"""Warnings stand on the node that they are about, and go when they no longer hold."""
+"""Warnings are shown on their node, and disappear when they no longer apply."""
 
 
 import pytest
@@ -28,7 +28,7 @@ def test_a_warning_comes_stays_after_a_reload_and_goes(page: Page, page_server: 
     panel.press_run()
     page.wait_for_function(SHOWN, arg=[PROMPTS, "zeppelin"])
     page.wait_for_function(SHOWN, arg=[LATENT, "32 x 32"])
-    # A line on the node is none of its values.
+    # A warning is not one of the node's values.
     assert page.evaluate(VALUES) == before
     assert page.locator(".layerdiff-warnings", has_text="zeppelin").first.evaluate("element => element.isConnected")
     workflow = page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")

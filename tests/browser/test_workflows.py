@@ -1,4 +1,4 @@
-"""The workflows that the pack offers. That each loads and means what it should is in test_every_page."""
+"""The pack's workflows. test_every_page tests that each of them loads correctly."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_text_boxes_say_what_they_are(page: Page, kind: Kind) -> None:
     labels.first.wait_for()
     said = [label.inner_text() for label in labels.all()]
     assert {"global_prompt", "layer_prompts", "negative_prompt"} <= set(said)
-    # Three lines, as many as the example has layers.
+    # Three lines, one for each layer of the example.
     boxes = page.locator("textarea").all()
     assert all(box.evaluate("box => box.clientHeight / parseFloat(getComputedStyle(box).fontSize)") > 3 for box in boxes
                if box.is_visible())

@@ -37,7 +37,7 @@ def objects() -> ObjectSet:
 def draw(
     objects: ObjectSet, count: int = 24, light: int = 0, size: int = 1, slot: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Index, home, picture and coverage of the first things, drawn on canvases of 64 pixels."""
+    """Index, home, image and coverage of the first objects, drawn on canvases of 64 pixels."""
     index = torch.arange(count) % len(objects)
     home = torch.tensor([HOMES.index(objects.homes[i]) for i in index])
     style, lights, sizes, slots = (torch.full_like(index, value) for value in (0, light, size, slot))

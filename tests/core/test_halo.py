@@ -36,7 +36,7 @@ def document() -> Document:
 
 
 def laid_on(picture: Image.Image, ground: tuple[int, int, int], left: int = 0, top: int = 0) -> np.ndarray:
-    """What Pillow makes of the picture on the ground, [SIDE,SIDE,3], 0..1."""
+    """What Pillow makes of the image on the ground, [SIDE,SIDE,3], 0..1."""
     canvas = Image.new("RGBA", (SIDE, SIDE), (*ground, 255))
     canvas.alpha_composite(picture.convert("RGBA"), (left, top))
     return np.asarray(canvas)[..., :3] / 255

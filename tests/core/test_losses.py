@@ -9,7 +9,7 @@ from layerdiff_core.training import losses
 
 
 def grey(*values: float, side: int = 8) -> torch.Tensor:
-    """One flat single-channel picture for each value."""
+    """One flat single-channel image for each value."""
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, side, side).clone()
 
 

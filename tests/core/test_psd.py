@@ -268,7 +268,7 @@ def test_grey_is_read_and_other_modes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", range(1, 10))
 def test_a_file_that_is_cut_off_is_refused(path: Path, part: int) -> None:
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * part // 13])  # behind the layers is the merged picture, which is not needed
+    path.write_bytes(whole[: len(whole) * part // 13])  # behind the layers is the merged image, which is not needed
     with pytest.raises(ValueError, match="three.psd"):
         read_psd(path)
 

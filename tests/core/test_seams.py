@@ -20,7 +20,7 @@ def disc(radius: float, x: float = 30, y: float = 34) -> torch.Tensor:
 
 
 def scene(picture: torch.Tensor, coverage: torch.Tensor) -> Document:
-    """The picture [SIDE,SIDE,3] over grey."""
+    """The image [SIDE,SIDE,3] over grey."""
     images = torch.stack([GREY.expand(SIDE, SIDE, 3), picture])
     return make_document(images, torch.stack([torch.ones(SIDE, SIDE), coverage]), ["ground", "thing"])
 

@@ -28,7 +28,7 @@ SIDE, LATENT = 64, 8
 
 
 class Shrinking:
-    """An autoencoder whose latent is the picture itself, smaller, in -1..1."""
+    """An autoencoder whose latent is the image itself, smaller, in -1..1."""
 
     def encode(self, x: Tensor) -> Tensor:
         return nn.functional.adaptive_avg_pool2d(x, LATENT)
@@ -36,7 +36,7 @@ class Shrinking:
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    """Four things, and places of one picture each, black on the left and white on the right."""
+    """Four objects, and places of one image each, black on the left and white on the right."""
     picture = torch.zeros(len(PLACES), SIDE, SIDE, 3, dtype=torch.uint8)
     picture[:, :, SIDE // 2:] = 255
     bank = {"pictures": picture, "place": torch.arange(len(PLACES)), "light": torch.zeros(len(PLACES), dtype=torch.long)}

@@ -112,7 +112,7 @@ def test_settled_norms_no_longer_depend_on_the_batch() -> None:
 
 
 class Halves(nn.Module):
-    """A plain picture autoencoder without loss: its latent is the picture."""
+    """A plain image autoencoder without loss: its latent is the image."""
 
     def moments(self, x: Tensor) -> Tensor:
         return torch.cat([x, torch.full_like(x, -30.0)], dim=1)

@@ -53,7 +53,7 @@ def gimp(file: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
 
 
 def krita(file: Path, to: Path) -> None:
-    """Have Krita open a file and write what it sees: the flattened picture as PNG, the layers as OpenRaster. Skips the test
+    """Have Krita open a file and write what it sees: the flattened image as PNG, the layers as OpenRaster. Skips the test
     where there is no Krita."""
     _find("", "krita", "krita")  # which cannot even tell its version without a screen
     # A sham screen will do. Its first start fills its home for half a minute: a home for all tests, not one for each.
@@ -70,7 +70,7 @@ def magick(*arguments: str | Path) -> str:
 
 
 def rgba(file: Path) -> np.ndarray:
-    """A picture file as uint8 [H,W,4]."""
+    """An image file as uint8 [H,W,4]."""
     return np.array(Image.open(file).convert("RGBA"))
 
 

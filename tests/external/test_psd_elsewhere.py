@@ -24,7 +24,7 @@ def written(doc: Document, folder: Path, **options: Any) -> Path:
 
 
 def further_than_2(seen: np.ndarray, doc: Document, linear: bool = False) -> int:
-    """How many numbers of a picture lie further than 2/255 from our composite, colours where something is seen."""
+    """How many numbers of an image lie further than 2/255 from our composite, colours where something is seen."""
     image, alpha = (255 * part[0].numpy() for part in composite(doc, linear))
     colours = np.abs(seen[..., :3] - image)[alpha >= 1]
     return int((colours > 2).sum() + (np.abs(seen[..., 3] - alpha) > 2).sum())

@@ -1,4 +1,4 @@
-"""A folder of models of random weights, known to the host, and what the loader node makes of them."""
+"""A folder of models with random weights, known to ComfyUI, and what the loader node makes of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ STACKED = "random_text2layer.safetensors"
 
 @pytest.fixture(scope="session")
 def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host's first folder for layered models, so that new adapters land in it too; other files stay out of it."""
+    """ComfyUI's first folder for layered models, so that new adapters land in it too; other files stay out of it."""
     folder = tmp_path_factory.mktemp("layered_models")
     folder_paths.add_model_folder_path("layered_models", str(folder), is_default=True)
     return folder
@@ -40,14 +40,14 @@ def memory(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def starter(pack: ModuleType, model_folder: Path, memory: str) -> SimpleNamespace:
-    """A complete model of random weights, through the loader node: model, clip, vae, enhancer."""
+    """A complete model with random weights, through the loader node: model, clip, vae, enhancer."""
     models.write_starter(pack, model_folder / STARTER)
     return load(pack, STARTER)
 
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one foreground", "two foregrounds"])
 def text2layer(pack: ModuleType, model_folder: Path, memory: str, request: pytest.FixtureRequest) -> SimpleNamespace:
-    """A complete Text2Layer model of random weights for so many foregrounds, through the same loader node."""
+    """A complete Text2Layer model with random weights for so many foregrounds, through the same loader node."""
     models.write_text2layer(pack, model_folder / f"{request.param}_{STACKED}", request.param)
     loaded = load(pack, f"{request.param}_{STACKED}")
     loaded.foregrounds = request.param

@@ -23,7 +23,7 @@ TRUE_WIDTH, TRUE_CONTEXT = 320, 768
 
 @pytest.fixture(scope="module")
 def base(memory: str) -> Any:
-    """SD 1.5 in structure, a fifth as wide, of random weights."""
+    """SD 1.5 in structure, a fifth as wide, with random weights."""
     return models.sd15(WIDTH, CONTEXT, mode=memory)
 
 
@@ -52,7 +52,7 @@ def inputs(layers: int, context: int, side: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def draw(model: Any, noise: Tensor, context: Tensor, **options: Any) -> Tensor:
-    """Three steps of the host's sampler: patches are applied as the host does it."""
+    """Three steps of ComfyUI's sampler: patches are applied as ComfyUI does it."""
     guider = custom.CFGGuider.execute(model, [[context, options]], [[torch.zeros(1, 77, CONTEXT), options]], 2.0).args[0]
     sigmas = custom.BasicScheduler.execute(model, "normal", 3, 1.0).args[0]
     with torch.inference_mode():

@@ -40,12 +40,12 @@ def fresh(pack: ModuleType, base: Any, model_folder: Path, memory: str) -> str:
 
 @pytest.fixture
 def adapted(pack: ModuleType, fresh: str) -> Any:
-    """Puts a fresh adapter on a MODEL: it leaves the pictures as they are."""
+    """Puts a fresh adapter on a MODEL: it leaves the images as they are."""
     return lambda model: pack.nodes.load.LayerDiffApplyAdapter.execute(model, fresh).args[0]
 
 
 def draw(model: Any, layered: bool, hooks: Any = None, steps: int = 4) -> Tensor:
-    """Some steps; of a layered MODEL the picture channels."""
+    """Some steps; of a layered MODEL the image channels."""
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(LAYERS, 8, 8, 8, generator=generator)
     context = torch.randn(LAYERS, 77, CONTEXT, generator=generator)
@@ -223,7 +223,7 @@ def test_base_and_layered_model_in_turn(adapted: Any, base: Any) -> None:
     for _ in range(19):
         assert torch.equal(draw(base, False, steps=1), plain) and torch.equal(draw(layered, True, steps=1), drawn)
     assert memory_now() < 1.05 * start
-    # Applied anew, the one before goes; at times two are there at once.
+    # Applied again, the one before goes; at times two are there at once.
     once = [memory_now() for layered in (adapted(base) for _ in range(6)) if torch.equal(draw(layered, True, steps=1), drawn)]
     assert len(once) == 6 and max(once[2:]) < 1.05 * max(once[:2])
     comfy.model_management.unload_all_models()

@@ -24,7 +24,7 @@ TOO_EARLY = {
 }
 HELP = [f"{command} {option}" for command in COMMANDS for option in ("-h", "--help")]
 
-# The tools bring the host's classes without a server, which cannot be had beside the host of this process.
+# The tools bring ComfyUI's classes without a server, which cannot be had beside ComfyUI of this process.
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 for line in sys.stdin.read().splitlines():

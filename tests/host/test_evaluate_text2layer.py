@@ -79,7 +79,7 @@ def test_a_seed_gives_the_same_figures(pack: ModuleType, text2layer: SimpleNames
 
 @pytest.mark.parametrize("here, there", [(14.6, 9.1), (1.0, 0.9), (0.05, 0.03)])
 def test_the_sampler_is_ddim_with_eta_1(here: float, there: float) -> None:
-    alpha, previous = 1 / (1 + here ** 2), 1 / (1 + there ** 2)  # the cumulative alphas of the host's sigmas
+    alpha, previous = 1 / (1 + here ** 2), 1 / (1 + there ** 2)  # the cumulative alphas of ComfyUI's sigmas
     random = math.sqrt((1 - previous) / (1 - alpha) * (1 - alpha / previous))  # equation 16
     direction = math.sqrt(1 - previous - random ** 2)  # equation 12
     down, up = get_ancestral_step(here, there)

@@ -74,7 +74,7 @@ def bytes_of(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def smooth(seed: int, channels: int = 3) -> torch.Tensor:
-    """A picture [1,H,W,channels] that may be turned and scaled without another filter making it another picture."""
+    """An image [1,H,W,channels] that may be turned and scaled without another filter making it another image."""
     small = torch.rand(1, channels, 3, 4, generator=torch.Generator().manual_seed(seed))
     large = torch.nn.functional.interpolate(small, size=(HIGH, WIDE), mode="bicubic").clamp(0, 1)
     return large.movedim(1, -1).mul(255).round() / 255
@@ -161,7 +161,7 @@ def test_a_quarter_turn_lies_a_row_higher_there(pack: ModuleType, rotation: floa
     assert host.placed_bounds(0, 0, WIDE, HIGH, rotation)[1] == (HIGH - WIDE) // 2 - 1
     (image, _), (theirs, *_) = composited(pack, doc), layered_image(lower)
     assert np.abs(image - theirs).max() < LEVEL
-    # Turned the other way it is another picture.
+    # Turned the other way it is another image.
     doc["layers"][1]["rotation"] = -rotation
     assert np.abs(composited(pack, doc)[0] - theirs).max() > 10 * LEVEL
 

@@ -96,7 +96,7 @@ def test_rotate_a_size_that_is_rounded_up(of: SimpleNamespace, rotation: str) ->
 
 @pytest.mark.parametrize("method", ["x-axis: vertically", "y-axis: horizontally"])
 def test_flip_a_size_that_is_rounded_up(of: SimpleNamespace, method: str) -> None:
-    """What fills a size up lies on both sides, so a flipped latent is cut back to the flipped picture."""
+    """What fills a size up lies on both sides, so a flipped latent is cut back to the flipped image."""
     code = of.pack.nodes.host.codecs.codec_for(of.vae)
     picture = torch.arange(12.0).view(1, 1, 12, 1).expand(1, 12, 12, 3)  # rounded up to 16: two columns to each side
     filled = code.fill_up(picture)

@@ -1,4 +1,4 @@
-"""The layer nodes in the host: schemas, results, files and what they refuse."""
+"""The layer nodes in ComfyUI: schemas, results, files and what they refuse."""
 
 import json
 import math

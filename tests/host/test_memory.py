@@ -166,7 +166,7 @@ def test_scores_between_layers_do_not_overflow_in_half_precision(pack: ModuleTyp
 
 
 def test_a_model_that_does_not_fit_into_the_gpu(either: SimpleNamespace) -> None:
-    """Low VRAM: a part of the weights stays where it is and is cast layer by layer. The same picture."""
+    """Low VRAM: a part of the weights stays where it is and is cast layer by layer. The same image."""
     if either.model.is_dynamic():
         pytest.skip("DynamicVRAM always works like that")
 

@@ -18,7 +18,7 @@ MEMORY_MODES = ("plain", "dynamic")
 STEPS = 6
 
 # Temporal Score Rescaling is not among them: in ComfyUI 0.30 it fails on every batch of more than one latent.
-# Module, node id, inputs that are not the node's defaults, and whether it has to change the picture at these settings.
+# Module, node id, inputs that are not the node's defaults, and whether it has to change the image at these settings.
 PATCHES: list[tuple[str, str, dict[str, Any], bool]] = [
     ("easycache", "EasyCache", {"reuse_threshold": 1.0, "start_percent": 0.0}, True),
     ("easycache", "LazyCache", {"reuse_threshold": 1.0, "start_percent": 0.0}, True),

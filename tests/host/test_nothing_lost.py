@@ -54,7 +54,7 @@ def create(pack: ModuleType, name: str) -> str:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_export_on_a_full_disk(pack: ModuleType, place: Path, format: str) -> None:
-    # First the panel's pictures are too much, then, once they are there, the file.
+    # First the panel's images are too much, then, once they are there, the file.
     with full_disk(), pytest.raises(RuntimeError, match="The disk is full"):
         export(pack, format)
     assert not list(place.rglob("*.p*"))

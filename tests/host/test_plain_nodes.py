@@ -1,4 +1,4 @@
-"""A layered MODEL between the host's own nodes, none of ours between the loader and the sampler."""
+"""A layered MODEL between ComfyUI's own nodes, none of ours between the loader and the sampler."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -41,7 +41,7 @@ def empty(pack: ModuleType, starter: SimpleNamespace, layers: int = 3, scenes: i
 
 def ksampler(model: Any, prompts: SimpleNamespace, latent: dict, seed: int = 5, cfg: float = 3.0, denoise: float = 1.0,
              sampler: str = "euler", **changes: Any) -> Tensor:
-    """The host's KSampler node."""
+    """ComfyUI's KSampler node."""
     positive, negative = changes.get("positive", prompts.positive), changes.get("negative", prompts.negative)
     samples = host.KSampler().sample(model, seed, STEPS, cfg, sampler, "normal", positive, negative, latent, denoise)[0]
     assert torch.isfinite(samples["samples"]).all()
@@ -55,7 +55,7 @@ def difference(a: Tensor, b: Tensor) -> list[float]:
 
 @pytest.fixture(scope="module")
 def plain(pack: ModuleType, starter: SimpleNamespace, prompts: SimpleNamespace) -> Tensor:
-    """What the host's KSampler draws."""
+    """What ComfyUI's KSampler draws."""
     with torch.inference_mode():
         return ksampler(starter.model, prompts, empty(pack, starter))
 
@@ -121,7 +121,7 @@ def test_a_lora_made_for_the_base_unet(pack, starter, prompts, plain, tmp_path, 
 
 class TestControlNet:
     def control(self, prompts: SimpleNamespace, hint: Tensor, strength: float = 1.0, end: float = 1.0) -> dict[str, Any]:
-        """Conditioning with the host's Apply ControlNet on it."""
+        """Conditioning with ComfyUI's Apply ControlNet on it."""
         facts = models.architecture()
         net = models.control_net(facts["unet"], models.CHANNELS)
         apply = host.ControlNetApplyAdvanced().apply_controlnet
@@ -143,7 +143,7 @@ class TestControlNet:
         assert moved[0] == moved[2] == 0 and moved[1] > 1e-4
 
     def one_prediction(self, pack, starter, prompts, hints: Tensor) -> Tensor:
-        """Layers' final pictures after a single step, in which they see each other only through the UNet itself."""
+        """Layers' final images after a single step, in which they see each other only through the UNet itself."""
         blind = starter.model.clone()
         for key in blind.model_state_dict("diffusion_model."):
             if "inter_layer.to_out" in key:

@@ -1,6 +1,6 @@
 """What saved workflows rely on: node ids, sockets, their order, types and defaults stay for ever.
 
-A new node or a new optional input at the end breaks no workflow: write schemas.json anew from `described`. Anything
+A new node or a new optional input at the end breaks no workflow: write schemas.json again from `described`. Anything
 else that makes this fail breaks workflows that people have.
 """
 

@@ -11,7 +11,7 @@ from tools import setup
 
 OLD = ["0.3.75", "0.3", "0.29.9", "0.9.0rc1", "v0.3.40"]
 NEW = ["0.30.0", "0.30", "0.31.0-dev", "0.100.1", "1.0", "0", "", "a fork of it"]
-# The host itself, which is made to believe that it is older.
+# ComfyUI itself, which is made to believe that it is older.
 LOAD = """
 import asyncio, sys, types
 sys.path.append({root!r})

@@ -1,3 +1,3 @@
-"""Lets ComfyUI load this folder; the work is done by prestartup_script.py."""
+"""Makes ComfyUI load this folder. The work is done in prestartup_script.py."""
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

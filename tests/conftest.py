@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-# Appended, never put first: the repository's folder `nodes` must not hide ComfyUI's module `nodes`.
+# Appended, not inserted first, because the repository's folder `nodes` must not hide ComfyUI's module `nodes`.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from tools import inprocess

@@ -1,4 +1,4 @@
-"""ComfyUI's ways of keeping models in memory, turned on inside this process."""
+"""ComfyUI's modes of keeping models in memory, switched on in this process."""
 
 import contextlib
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def eager() -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_mode(mode: str) -> Iterator[None]:
-    """Everything that is loaded inside is loaded as in a mode.
+    """A context in which everything is loaded as in a memory mode.
 
     "plain": as on a CPU or with --disable-dynamic-vram. "dynamic": DynamicVRAM, as by itself on NVIDIA: layers without
     weights until a file is loaded, weights assigned, dynamic patchers. "float16", "bfloat16": UNet and VAE in that type.

@@ -1,4 +1,4 @@
-"""Damages layered files in every way it can think of, reads each, and prints what came of it as JSON.
+"""Damages layered files in many ways, reads each of them, and prints the results as JSON.
 
 Run as `python -m tests.mutated FOLDER` in a process of its own, so that its memory is that of the readers alone.
 """
@@ -37,7 +37,7 @@ image as it was, since the format has check sums."""
 
 
 def damage(data: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """The bytes with one wound of a random kind."""
+    """The bytes with one random defect."""
     place = chance.randrange(len(data))
     length = chance.choice([1, 4, 30, 300])
     kind = chance.choice(["cut off", "flip", "flip many", "zeros", "number", "insert", "remove", "repeat"])
@@ -192,7 +192,7 @@ def largest_psd() -> bytes:
 
 
 class Watch:
-    """Whatever this process opens for writing or makes while it is on."""
+    """Collects everything that this process opens for writing or creates while active."""
 
     def __init__(self) -> None:
         self.on = False

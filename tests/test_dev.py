@@ -1,4 +1,4 @@
-"""The set-up: nothing done twice, interrupted and repeated, failures named, and the user's own ComfyUI."""
+"""The setup: nothing is done twice, it can be interrupted and resumed, failures are named, and the user's own ComfyUI works."""
 
 import contextlib
 import importlib
@@ -19,7 +19,7 @@ from tools.setup import Environment, SetupError, Stage
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `.dev` of the test's own, and no ComfyUI named in the environment."""
+    """The test's own empty `.dev`, and no ComfyUI set in the environment."""
     monkeypatch.setattr(setup, "DEV", tmp_path / ".dev")
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     monkeypatch.delenv("COMFYUI_PYTHON", raising=False)
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Recorder:
-    """Three stages that write down that they ran; `fail` holds what a stage raises."""
+    """Three stages that record their runs; `fail` holds exceptions for them to raise."""
 
     def __init__(self, folder: Path) -> None:
         self.ran: list[str] = []

@@ -1,4 +1,4 @@
-"""Imports point one way: no circles, no node file that borrows from another, a core that knows neither host nor nodes."""
+"""Imports go one way: no cycles, no imports between node files, and a core that imports neither ComfyUI nor nodes."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -58,7 +58,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
-    """One circle of imports, the first module again at its end; empty if there is none."""
+    """An import cycle, with the first module repeated at the end; empty if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

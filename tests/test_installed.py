@@ -1,4 +1,4 @@
-"""What a user installs from ComfyUI's registry: it runs by itself, and holds nothing that scanners of custom nodes report.
+"""What a user installs from ComfyUI's registry: it works by itself, and has nothing that scanners of custom nodes report.
 
 Scanners look for text, not for meaning: `network.eval()` reads as `eval(...)`, and `zlib.decompress` as a hidden payload.
 """
@@ -16,7 +16,7 @@ REPORTED = ("eval(", "exec(", "execfile(", "compile(", "__import__(", "import_mo
 
 
 def left_out() -> set[str]:
-    """What lies in the root and is not installed: what .comfyignore names, and what git does not have."""
+    """Everything in the root that is not installed: listed in .comfyignore, or not in git."""
     lines = [line for file in (".comfyignore", ".gitignore") for line in (ROOT / file).read_text("utf-8").splitlines()]
     return {line.strip("/") for line in lines if line and not line.startswith("#")} | {".git"}
 

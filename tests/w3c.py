@@ -1,6 +1,6 @@
-"""Layers stacked as W3C Compositing and Blending Level 1 writes it, in double precision and without a thought of speed.
+"""Compositing exactly as in W3C Compositing and Blending Level 1, in double precision and without regard to speed.
 
-What the pack and ComfyUI's own layer nodes are measured against.
+The reference for the pack and for ComfyUI's own layer nodes.
 """
 
 from collections.abc import Callable
@@ -83,10 +83,10 @@ OTHERS: dict[str, Callable[[Colour, Colour], Colour]] = {
     "grain-extract": lambda b, s: b - s + 0.5,
     "grain-merge": lambda b, s: b + s - 0.5,
 }
-"""Modes that the W3C text has not; they are ComfyUI's, with the formulas that image editors have for them."""
+"""Modes that are not in the W3C text: ComfyUI's, with the formulas that image editors use for them."""
 
 ON_LIGHT = {"normal", "multiply", "darken", "lighten", "luminosity", "linear-dodge", "subtract", "divide"}
-"""Where light is mixed, these modes' formulas work on light as well, the others on the numbers of the image."""
+"""When blending in linear light, these modes are computed in linear light as well, all others in sRGB."""
 
 
 def to_light(c: Colour) -> Colour:

@@ -1,4 +1,4 @@
-"""A world of discs in the place of the object images, which the tests do not fetch."""
+"""A world of discs instead of the object images, which the tests do not download."""
 
 import torch
 
@@ -7,7 +7,7 @@ from layerdiff_core.data.scenes import HOMES
 
 
 def discs(count: int, side: int) -> ObjectSet:
-    """Discs, each of one colour, on transparent black: what leaks in at the edge shows."""
+    """Discs, each of one colour, on transparent black, so that colours leaking in at the edge are visible."""
     steps = (torch.arange(side) + 0.5) / side - 0.5
     disc = ((0.45 - torch.hypot(steps[None], steps[:, None])) * side + 0.5).clamp(0, 1)
     colours = torch.randint(90, 255, (count, 1, 1, 1, 3), generator=torch.Generator().manual_seed(0))

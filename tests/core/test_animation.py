@@ -1,4 +1,4 @@
-"""The animated preview shows one layer more in each frame."""
+"""The animated preview adds one layer in each frame."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.documents import alter
 
 
 def smooth_document(side: int = 64, layers: int = 4) -> Document:
-    """Layers that WebP keeps well: soft colours, each in its own quarter."""
+    """Layers that WebP compresses well: soft colours, each in its own quarter."""
     images = torch.linspace(0.1, 0.9, layers)[:, None, None, None].expand(layers, side, side, 3)
     coverage = torch.zeros(layers, side, side)
     coverage[0] = 1

@@ -1,4 +1,4 @@
-"""Inter-layer attention: against the plain formula, and how it starts."""
+"""Inter-layer attention: compared with the plain formula, and its initial state."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The file format: what is written is read, and what is wrong is named."""
+"""The file format: files can be read back, and errors name what is wrong."""
 
 import json
 from dataclasses import replace

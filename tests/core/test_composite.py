@@ -24,7 +24,7 @@ def flat(*layers: tuple[tuple[float, float, float], float], size: int = 2) -> Do
 
 
 def pixel(doc: Document, linear: bool = False) -> list[float]:
-    """Colour and alpha of a flat composite, after seeing that it is flat."""
+    """Colour and alpha of a flat composite. Fails if it is not flat."""
     image, alpha = composite(doc, linear)
     assert image.shape[:3] == alpha.shape and image.shape[0] == 1 and image.shape[3] == 3
     rgba = torch.cat([image, alpha[..., None]], -1).reshape(-1, 4)

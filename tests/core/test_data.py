@@ -1,4 +1,4 @@
-"""The rendered world: it repeats from a seed, keeps its held-out pairs apart, says what it shows and draws cleanly."""
+"""The rendered world: reproducible from a seed, without held-out pairs in training, with correct captions and clean images."""
 
 from __future__ import annotations
 

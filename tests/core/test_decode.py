@@ -1,4 +1,4 @@
-"""What is said of decoded layers that a user would miss."""
+"""Warnings about decoded layers that are empty or hidden."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from layerdiff_core.decode import unseen_layers
 
 
 def scene(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
-    """Coverage of a background and of layers that fill so many boxes: left, top, right, bottom."""
+    """Coverage of a background and of one layer per box: left, top, right, bottom."""
     coverage = torch.zeros(1 + len(boxes), 100, 100)
     coverage[0] = 1
     for layer, (left, top, right, bottom) in zip(coverage[1:], boxes):

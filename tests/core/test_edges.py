@@ -1,4 +1,4 @@
-"""Edges: the soft threshold, and colours carried outwards."""
+"""Edges: the soft threshold, and colours extended outwards."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Edits of the page's layer panel, done again to the layers."""
+"""Edits from the page's layer panel, applied to the layers."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The prompt enhancer: what a fresh one does, what strength does, who learns from whom."""
+"""The prompt enhancer: its initial state, the effect of strength, and which tokens affect which."""
 
 import pytest
 import torch

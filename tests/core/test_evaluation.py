@@ -1,4 +1,4 @@
-"""What the evaluation counts: overlaps, framing, accuracies, distances, and scenes that no training saw."""
+"""The evaluation's metrics: overlaps, framing, accuracies, distances, and scenes not used in training."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def square(left: int, top: int, width: int, height: int) -> Tensor:
 
 
 class Colours(nn.Module):
-    """A judge that needs no training: tenths of red are the thing, tenths of green the place, blue is where a thing is."""
+    """A judge without training: tenths of red give the object, tenths of green the place, and blue is where the object is."""
 
     def __init__(self) -> None:
         super().__init__()

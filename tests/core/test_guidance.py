@@ -25,7 +25,7 @@ def test_coverage_of_black_white_and_grey_latents() -> None:
 def test_coverage_stays_between_0_and_1_and_sees_the_line_alone() -> None:
     beyond = torch.cat([filled(BLACK - (WHITE - BLACK)), filled(WHITE + (WHITE - BLACK))])
     assert coverage_of_latent(beyond, BLACK, WHITE).unique().tolist() == [0, 1]
-    sideways = torch.tensor([2.0, 2.0, 0.0])  # at right angles to WHITE - BLACK
+    sideways = torch.tensor([2.0, 2.0, 0.0])  # orthogonal to WHITE - BLACK
     assert (coverage_of_latent(filled(BLACK + sideways), BLACK, WHITE)).abs().max() < 1e-6
 
 

@@ -1,4 +1,4 @@
-"""No halo: a soft red disc, written to files and laid on other colours by Pillow, is what arithmetic says it is."""
+"""No halo: a soft red disc, saved to files and composited on other colours by Pillow, matches the calculated result."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def soft_disc() -> torch.Tensor:
 
 
 def document() -> Document:
-    """The disc as a model gives it: drawn on cyan, which its edge is mixed with, then bled as Decode Layers does it."""
+    """The disc as from a model: drawn on cyan, which is mixed into its edge, then with colours extended as in Decode Layers."""
     coverage = soft_disc()
     cyan = torch.tensor([0.0, 1.0, 1.0])
     drawn = torch.lerp(cyan.expand(SIDE, SIDE, 3), torch.tensor([1.0, 0.0, 0.0]).expand(SIDE, SIDE, 3), coverage[..., None])
@@ -36,7 +36,7 @@ def document() -> Document:
 
 
 def laid_on(picture: Image.Image, ground: tuple[int, int, int], left: int = 0, top: int = 0) -> np.ndarray:
-    """What Pillow makes of the image on the ground, [SIDE,SIDE,3], 0..1."""
+    """The image composited on the ground by Pillow, [SIDE,SIDE,3], 0..1."""
     canvas = Image.new("RGBA", (SIDE, SIDE), (*ground, 255))
     canvas.alpha_composite(picture.convert("RGBA"), (left, top))
     return np.asarray(canvas)[..., :3] / 255

@@ -16,7 +16,7 @@ def layers(count: int, seed: int) -> Layers:
 
 
 def encode(x: Tensor) -> Tensor:
-    """All layers mixed into every channel, as an autoencoder does, and a constant error."""
+    """Mixes all layers into every channel, like an autoencoder, and adds a constant error."""
     return torch.einsum("nchw,dc->ndhw", x, MIX) + 0.3
 
 

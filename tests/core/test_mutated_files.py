@@ -1,4 +1,4 @@
-"""Damaged and hostile files: refused in plain words or read right, in little memory, and nothing is written."""
+"""Damaged and hostile files: rejected with a clear message or read correctly, in little memory, without writing anything."""
 
 import json
 import os
@@ -26,6 +26,6 @@ def test_hundreds_of_damaged_files(tmp_path: Path) -> None:
     assert came["slowest_seconds"] < 10  # of the processor
     counts = came["counts"]
     assert sum(counts.values()) >= 500
-    # Both ends are met in each format: what cannot be read, and what can although something in it is damaged.
+    # Both outcomes occur in each format: files that cannot be read, and damaged files that can.
     for reader in ("psd", "ora", "png"):
         assert counts[f"{reader} refused"] > 50 and counts[f"{reader} read"] > 10

@@ -1,4 +1,4 @@
-"""LAYERS documents as no node of ours makes them: refused in plain words, whatever they hold."""
+"""LAYERS documents that none of the pack's nodes would create: rejected with a clear message, whatever they contain."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""OpenRaster files: laid out as the standard says, read as other programs write them, refused in plain words."""
+"""OpenRaster files: written as the standard says, read as other programs write them, rejected with a clear message."""
 
 import io
 import json

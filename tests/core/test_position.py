@@ -1,4 +1,4 @@
-"""The features of the position: their range, and that they tell places apart."""
+"""Position features: their range, and that they distinguish positions."""
 
 import torch
 

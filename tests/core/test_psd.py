@@ -1,4 +1,4 @@
-"""Photoshop files: what is in them, and what is read from those that other programs made."""
+"""Photoshop files: their contents, and reading files from other programs."""
 
 import json
 import time
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def change(path: Path, edit: Callable[[LayerInfo], Any]) -> list[Layer]:
-    """What is read of the file after its layers were edited like this."""
+    """The document read from the file after `edit` has changed its layers."""
     psd = PSD.frombytes(path.read_bytes())
     edit(psd.layer_and_mask_information.layer_info)
     path.write_bytes(psd.tobytes())

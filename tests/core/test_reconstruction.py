@@ -1,4 +1,4 @@
-"""The figures of an autoencoder: exact where the error is known, and sharpness falls where decibels hardly do."""
+"""An autoencoder's metrics: exact for known errors, and sharpness falls where PSNR hardly does."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What goes out to a file and comes in again is the same."""
+"""Layers exported to a file and imported again are the same."""
 
 from collections.abc import Callable
 from pathlib import Path

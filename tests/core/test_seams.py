@@ -1,4 +1,4 @@
-"""Seams: rims of foreign colour go, what belongs to a layer stays."""
+"""Seams: colour fringes are removed, everything that belongs to a layer stays."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The starter's training: the pool's scenes, the teacher, crops, the clock, words nobody knows."""
+"""The starter's training: the pool's scenes, the teacher, crops, the clock, unknown words."""
 
 import time
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_an_unknown_word_joins_and_takes_nothing_away() -> None:
 
 
 class Words(nn.Module):
-    """A text model that only looks up."""
+    """A text model that is only an embedding table."""
 
     def __init__(self) -> None:
         super().__init__()

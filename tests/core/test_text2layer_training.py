@@ -156,7 +156,7 @@ def test_training_begins_where_sampling_does() -> None:
 
 
 class Nothing(nn.Module):
-    """Says zero, whatever it is asked."""
+    """Always predicts zero."""
 
     def encode(self, rows: Tensor) -> Tensor:
         return rows

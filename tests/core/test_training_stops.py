@@ -1,4 +1,4 @@
-"""A training that is asked to stop (Ctrl-C, a polite kill, a closed terminal) writes its state before it leaves."""
+"""A training that is asked to stop (Ctrl-C, SIGTERM, a closed terminal) saves its state before it exits."""
 
 import json
 import signal
@@ -40,13 +40,13 @@ for step in range(1_000_000):
 
 
 def heed_signals() -> None:
-    """What was started in the background, or with nohup, ignores some signals, and so would its children."""
+    """Restores default signal handling, since processes in the background or with nohup ignore some signals, also in children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def stopped(folder: Path, number: int, moment: str) -> subprocess.CompletedProcess[str]:
-    """A training that got a signal in the midst of it."""
+    """A training run that received a signal while running."""
     process = subprocess.Popen([sys.executable, "-c", TRAINING, str(folder), moment], stdout=subprocess.PIPE,
                                cwd=Path(__file__).parent.parent.parent, stderr=subprocess.PIPE, text=True,
                                preexec_fn=heed_signals)  # fmt: skip

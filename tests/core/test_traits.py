@@ -1,4 +1,4 @@
-"""Size and light of what was drawn: found again in the world's own renders, and counted where they are told."""
+"""Size and light of objects: measured correctly in the world's own renders, and counted if the prompt mentions them."""
 
 import pytest
 import torch

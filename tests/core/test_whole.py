@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: on a full disk, after an interrupt, under names that no disk takes."""
+"""Files appear completely or not at all: on a full disk, after an interrupt, with names that are not allowed."""
 
 import os
 import time

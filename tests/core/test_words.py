@@ -1,4 +1,4 @@
-"""Captions: what they hold, what they tell of each layer, and in which words."""
+"""Captions: their contents, what they tell about each layer, and their words."""
 
 import re
 

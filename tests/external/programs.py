@@ -1,4 +1,4 @@
-"""Image programs that did not write our files, asked what they see in them."""
+"""Runs other image programs, to check how they read the pack's files."""
 
 import json
 import os

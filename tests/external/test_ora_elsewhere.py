@@ -1,6 +1,6 @@
-"""OpenRaster files as Krita and the library pyora, which did not write them, read and compose them, and as they write them.
+"""OpenRaster files in Krita and the library pyora: how they read and composite the pack's files, and reading theirs.
 
-GIMP and ImageMagick of Debian 12 cannot be asked: one lacks the plug-in and the other the library for this format.
+GIMP and ImageMagick of Debian 12 cannot be used: one lacks the plug-in and the other the library for this format.
 """
 
 import os

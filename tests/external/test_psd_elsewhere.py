@@ -24,7 +24,7 @@ def written(doc: Document, folder: Path, **options: Any) -> Path:
 
 
 def further_than_2(seen: np.ndarray, doc: Document, linear: bool = False) -> int:
-    """How many numbers of an image lie further than 2/255 from our composite, colours where something is seen."""
+    """How many values of an image differ by more than 2/255 from the pack's composite; colours only count where visible."""
     image, alpha = (255 * part[0].numpy() for part in composite(doc, linear))
     colours = np.abs(seen[..., :3] - image)[alpha >= 1]
     return int((colours > 2).sum() + (np.abs(seen[..., 3] - alpha) > 2).sum())
@@ -77,7 +77,7 @@ def test_imagemagick_shows_our_composite_as_the_merged_picture(
 ) -> None:
     doc = mixed_document(8, modes=modes)
     coverage = doc.layers[0].coverage
-    coverage[:, :9] = 0.5  # what is half there must not be mixed with white
+    coverage[:, :9] = 0.5  # semi-transparent pixels must not be mixed with white
     alter(doc, 0, coverage=coverage)
     magick(f"{written(doc, tmp_path, linear=linear)}[0]", tmp_path / "merged.png")
     assert further_than_2(rgba(tmp_path / "merged.png"), doc, linear) == 0

@@ -1,4 +1,4 @@
-"""A folder of models with random weights, known to ComfyUI, and what the loader node makes of them."""
+"""A folder of random models, known to ComfyUI, and the loader node's outputs for them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ def starter(pack: ModuleType, model_folder: Path, memory: str) -> SimpleNamespac
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one foreground", "two foregrounds"])
 def text2layer(pack: ModuleType, model_folder: Path, memory: str, request: pytest.FixtureRequest) -> SimpleNamespace:
-    """A complete Text2Layer model with random weights for so many foregrounds, through the same loader node."""
+    """A complete Text2Layer model with random weights and this number of foregrounds, through the same loader node."""
     models.write_text2layer(pack, model_folder / f"{request.param}_{STACKED}", request.param)
     loaded = load(pack, f"{request.param}_{STACKED}")
     loaded.foregrounds = request.param
@@ -76,7 +76,7 @@ def either(pack: ModuleType, model_folder: Path, memory: str, request: pytest.Fi
 
 
 def load(pack: ModuleType, name: str) -> SimpleNamespace:
-    """What the loader node makes of a file."""
+    """The outputs of the loader node for a file."""
     with torch.inference_mode():
         loaded: Any = pack.nodes.load.LayerDiffLoadModel.execute(name).args
     return SimpleNamespace(**dict(zip(("model", "clip", "vae", "enhancer"), loaded)))

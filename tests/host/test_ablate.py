@@ -1,4 +1,4 @@
-"""The ablations: each switches off what it says, and a run goes on where it stopped."""
+"""The ablations: each switches off the right part, and a run resumes where it stopped."""
 
 from types import ModuleType, SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""An SD 1.5 MODEL and an adapter: what a fresh one leaves as it is, what training it brings, what it is refused for."""
+"""An SD 1.5 MODEL and an adapter: a new one changes nothing, training it has an effect, and invalid ones are rejected."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ TRUE_WIDTH, TRUE_CONTEXT = 320, 768
 
 @pytest.fixture(scope="module")
 def base(memory: str) -> Any:
-    """SD 1.5 in structure, a fifth as wide, with random weights."""
+    """The structure of SD 1.5 at a fifth of its width, with random weights."""
     return models.sd15(WIDTH, CONTEXT, mode=memory)
 
 
@@ -221,7 +221,7 @@ class TestRefused:
         pack.nodes.load.LayerDiffApplyAdapter.execute(base, name)
 
     def changed(self, model_folder: Path, fresh: str, header: dict[str, Any], change: Any = lambda tensors: None) -> str:
-        """The name of a file that is the fresh adapter with changes."""
+        """Write a changed copy of the new adapter. Returns its file name."""
         facts = checkpoint.read_header(model_folder / fresh)
         parts = checkpoint.read_tensors(model_folder / fresh, facts)
         tensors = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
@@ -265,7 +265,7 @@ class TestRefused:
             self.apply(pack, base, self.changed(model_folder, fresh, {"architecture": {"position": True, **architecture}}))
 
     def test_a_file_from_before_position_features_and_reading_both_ways(self, pack, base, fresh, model_folder) -> None:
-        """It is not refused: what it lacks is not built."""
+        """It is accepted: the missing part is not built."""
         def age(tensors: dict[str, Tensor]) -> None:
             for name in [name for name in tensors if name.startswith(("unet.position.", "enhancer.reader."))]:
                 del tensors[name]

@@ -1,4 +1,4 @@
-"""What is on a MODEL before Apply LayerDiff Adapter acts behind it as it did before it, in every memory mode."""
+"""Anything applied to a MODEL before Apply LayerDiff Adapter still works after it, in every memory mode."""
 
 import copy
 import gc
@@ -66,7 +66,7 @@ def node(module: str, name: str) -> Any:
 
 
 class Pusher:
-    """A pack that patches by a bound method and keeps what it saw in itself."""
+    """A pack that patches with a bound method and stores what it was called with."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -210,7 +210,7 @@ def test_the_file_does_not_depend_on_the_memory_mode(pack: ModuleType, base: Any
 
 
 def memory_now() -> int:
-    """Bytes of this process that lie in memory."""
+    """Resident memory of this process in bytes."""
     gc.collect()
     if not Path("/proc/self/statm").exists():
         pytest.skip("memory is read as Linux tells it")

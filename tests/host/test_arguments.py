@@ -1,4 +1,4 @@
-"""The arguments of the training's commands: what makes no sense is refused in a sentence, before anything runs."""
+"""The arguments of the training commands: invalid ones are rejected with a clear message before anything runs."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ TOO_EARLY = {
 }
 HELP = [f"{command} {option}" for command in COMMANDS for option in ("-h", "--help")]
 
-# The tools bring ComfyUI's classes without a server, which cannot be had beside ComfyUI of this process.
+# The tools import ComfyUI's classes without a server, which is not possible in this process, where ComfyUI is loaded.
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 for line in sys.stdin.read().splitlines():
@@ -43,7 +43,7 @@ for line in sys.stdin.read().splitlines():
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, str]]:
-    """What the commands answer to arguments: their status and their words."""
+    """Run the commands with arguments. Returns their status and output."""
     folder = tmp_path_factory.mktemp("nothing_there")
     lines = [f"{name} {stage} {option} --out={folder}" for name, stage in COMMANDS.items() for option in NONSENSE
              if name != "compare_text2layer" or "start" not in option]

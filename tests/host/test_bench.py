@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: sides of the same widths, turns taken, a table that tells a missed bar."""
+"""The benchmark is fair: both sides have the same widths and take turns, and the table shows a missed limit."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""The evaluation draws through the pack's nodes, several scenes at once, and repeats from its seed."""
+"""The evaluation samples with the pack's nodes, several scenes at once, and is reproducible from its seed."""
 
 from pathlib import Path
 from types import ModuleType, SimpleNamespace

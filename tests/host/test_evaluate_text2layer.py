@@ -1,4 +1,4 @@
-"""The evaluation of the Text2Layer family draws through the pack's nodes, several scenes at once, and repeats."""
+"""The evaluation of Text2Layer samples with the pack's nodes, several scenes at once, and is reproducible."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ComfyUI's own layer nodes (from 0.31 on) and ours on the same documents: what is given over, and what they stack it to."""
+"""ComfyUI's own layer nodes (since 0.31) and the pack's on the same documents: exchanging layers, and compositing them."""
 
 import math
 from io import BytesIO
@@ -32,7 +32,7 @@ OTHER_FORMULA = {
     "luminosity": "ComfyUI multiplies the colour beneath, which may go beyond white; the W3C text adds, and clips the colour.",
 }
 NOT_CLAMPED = {"linear-dodge", "linear-burn", "linear-light", "grain-extract", "grain-merge"}
-"""What leaves 0..1 goes on so in ComfyUI; the W3C text clamps it before it is mixed by coverage and opacity, as we do."""
+"""ComfyUI keeps values outside 0..1. The W3C text, like the pack, clamps them before coverage and opacity are applied."""
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_where_they_differ_ours_is_what_the_w3c_text_says(pack: ModuleType, mode
 
 @pytest.mark.parametrize("mode", MODES)
 def test_over_a_backdrop_that_is_not_everywhere(pack: ModuleType, mode: str) -> None:
-    """ComfyUI cuts a layer of any mode but normal to what lies beneath it; in the W3C text it shows there as it is."""
+    """ComfyUI clips a layer with a mode other than normal to the layers below. In the W3C text it is unblended outside them."""
     *_, top = w3c.scenes(mode)["half-transparent on half-transparent"]
     base = {"type": "raster", "image": bytes_of(*top["image"].shape), "mask": torch.zeros_like(top["mask"])}
     base["mask"][:, :, :20] = 1

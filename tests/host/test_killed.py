@@ -1,4 +1,4 @@
-"""A process that is killed while it writes (kill -9) leaves no broken file under a final name."""
+"""A process killed while writing (kill -9) leaves no broken file under a final name."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""ComfyUI's own latent nodes on our latents: the right layers, or a clear error."""
+"""ComfyUI's own latent nodes on layered latents: the right layers, or a clear error."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ def as_in_comfyui():
 
 @pytest.fixture(scope="module")
 def of(pack: ModuleType, either: SimpleNamespace) -> SimpleNamespace:
-    """A model of either family with two scenes of three layers, 128 pixels, that it drew."""
+    """A model of either family, with two sampled scenes of three layers at 128 pixels."""
     with torch.inference_mode():
         latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(either.vae, 128, 128, either.layers, 2).args[0]
         found = SimpleNamespace(**{**vars(either), "pack": pack})
@@ -96,7 +96,7 @@ def test_rotate_a_size_that_is_rounded_up(of: SimpleNamespace, rotation: str) ->
 
 @pytest.mark.parametrize("method", ["x-axis: vertically", "y-axis: horizontally"])
 def test_flip_a_size_that_is_rounded_up(of: SimpleNamespace, method: str) -> None:
-    """What fills a size up lies on both sides, so a flipped latent is cut back to the flipped image."""
+    """Padding is on both sides, so a flipped latent is cropped to the flipped image."""
     code = of.pack.nodes.host.codecs.codec_for(of.vae)
     picture = torch.arange(12.0).view(1, 1, 12, 1).expand(1, 12, 12, 3)  # rounded up to 16: two columns to each side
     filled = code.fill_up(picture)
@@ -173,7 +173,7 @@ def test_a_noise_mask_over_the_picture(of: SimpleNamespace) -> None:
     mask[:, :, 64:] = 1
     drawn = again(of, host.SetLatentNoiseMask().set_mask(of.latent, mask)[0], 1.0)
     moved = (drawn["samples"] - of.latent["samples"]).abs().amax((0, 1, 2))
-    # The way through the latent format and back rounds a kept Text2Layer latent; a kept layer comes back to the bit.
+    # Converting to the latent format and back rounds a kept Text2Layer latent. A kept layer is bit-identical.
     assert moved[:7].max() <= (0 if "layers" in of.latent else 1e-4) and moved[8:].min() > 1e-2
     assert decode(of, drawn).images.shape == (2 * of.layers, 128, 128, 3)
 
@@ -187,7 +187,7 @@ def test_vae_decode(of: SimpleNamespace) -> None:
 
 
 def test_saved_and_loaded(of: SimpleNamespace, tmp_path: Any) -> None:
-    """Load Latent gives the tensor alone: names or the VAE say how many layers there are."""
+    """Load Latent only returns the tensor. The number of layers comes from the names or the VAE."""
     from safetensors.torch import load_file, save_file
 
     save_file({"latent_tensor": of.latent["samples"].contiguous()}, tmp_path / "x.latent")

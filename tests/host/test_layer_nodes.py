@@ -1,4 +1,4 @@
-"""The layer nodes in ComfyUI: schemas, results, files and what they refuse."""
+"""The layer nodes in ComfyUI: schemas, results, files and errors."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def test_save_follows_the_hosts_rules(nodes, layers, output):
     second = save(nodes, layers, "sub/pic_%width%", prompt, extra)
     assert first.args[0] is layers
     files = first.ui["images"]
-    # The composite first: by the first one ComfyUI shows the job.
+    # The composite first, because ComfyUI uses the first image as the job's thumbnail.
     assert [file["filename"] for file in files] == [
         "pic_24_00001_composite.png",
         "pic_24_00001_00_Layer-1.png",

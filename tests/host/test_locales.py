@@ -1,4 +1,4 @@
-"""What the page shows of the nodes: the English locale fits the schemas, and every node has a help page."""
+"""Node texts in the page: the English locale matches the schemas, and every node has a help page."""
 
 import re
 from types import ModuleType
@@ -32,7 +32,7 @@ def test_every_node_has_a_help_page_that_knows_its_inputs_and_outputs(pack: Modu
         assert [section for section in SECTIONS if section not in page] == [], info["name"]
         inputs, outputs = page.partition("## Inputs")[2].split("## Outputs")
         outputs = outputs.partition("## ")[0]
-        # One row for each, and none for what is no longer there.
+        # One row for each, and none for inputs that no longer exist.
         assert re.findall(r"^\| `(.+?)` \|", inputs, re.M) == list(locales.inputs_of(info)), info["name"]
         assert re.findall(r"^\| `(.+?)` \|", outputs, re.M) == info["output_name"], info["name"]
 

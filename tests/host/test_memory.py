@@ -1,4 +1,4 @@
-"""Files that ask for more memory than they are worth, and ComfyUI's options that move tensors or make them smaller."""
+"""Files that request excessive memory, and ComfyUI's options that move tensors or reduce their precision."""
 
 import time
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_a_small_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
 
 
 PARTS = {"unet": 3, "vae": 1, "text": 2, "enhancer": 1}
-"""How many of ABSURD, in its order, ask too much for a part."""
+"""How many of ABSURD, in order, request too much for each part."""
 
 
 @pytest.mark.parametrize(("absurd", "part"), zip(ABSURD.values(), [part for part, count in PARTS.items() for _ in range(count)]),
@@ -92,7 +92,7 @@ def test_a_whole_file_that_asks_for_much(pack: ModuleType, model_folder: Path, a
 
 @pytest.mark.parametrize("name", ["layerdiff_starter.safetensors", "text2layer_starter.safetensors"])
 def test_dynamic_vram_draws_what_the_plain_way_draws(pack: ModuleType, name: str) -> None:
-    """With the starters as they are shipped, from the file to the composite."""
+    """With the included starters, from the file to the composite."""
     drawn = []
     for mode in ("plain", "dynamic"):
         with memory_mode(mode):
@@ -123,7 +123,7 @@ def test_the_enhancer_meets_tokens_on_the_gpu(pack: ModuleType) -> None:
 
 
 class TestHalfPrecisionBetweenNodes:
-    """--fp16-intermediates makes what goes from node to node float16."""
+    """With --fp16-intermediates, tensors passed between nodes are float16."""
 
     @pytest.fixture(autouse=True)
     def turned_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_a_model_that_does_not_fit_into_the_gpu(either: SimpleNamespace) -> None
 
     whole, part = sample(either)["samples"], either.model.clone()
     comfy.model_management.unload_all_models()
-    # What ComfyUI does where memory is short; on a CPU it never is.
+    # What ComfyUI does when memory is low, which never happens on a CPU.
     part.patch_model(device_to=part.load_device, lowvram_model_memory=part.model_size() // 3)
     assert part.model.model_lowvram and part.model.model_loaded_weight_memory < part.model_size() / 2
     lowered = sample(either)["samples"]

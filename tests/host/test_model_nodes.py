@@ -72,7 +72,7 @@ def node(module: str, name: str) -> Any:
 
 
 def patched(module: str, name: str, model: Any, **changes: Any) -> Any:
-    """What such a node makes of a MODEL, its other inputs at their defaults."""
+    """The output of such a node for a MODEL, with its other inputs at their defaults."""
     kind = node(module, name)
     inputs = {}
     for key, (values, *more) in kind.INPUT_TYPES()["required"].items():

@@ -1,4 +1,4 @@
-"""The nodes that write, where the disk is full, a process was killed, or a name is one that no disk takes."""
+"""Nodes that write files: on a full disk, after a process was killed, and with names that are not allowed."""
 
 from pathlib import Path
 from types import ModuleType
@@ -54,7 +54,7 @@ def create(pack: ModuleType, name: str) -> str:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_export_on_a_full_disk(pack: ModuleType, place: Path, format: str) -> None:
-    # First the panel's images are too much, then, once they are there, the file.
+    # First there is no space for the panel's images, then, once they exist, for the file.
     with full_disk(), pytest.raises(RuntimeError, match="The disk is full"):
         export(pack, format)
     assert not list(place.rglob("*.p*"))

@@ -1,4 +1,4 @@
-"""The pack replaces nothing of ComfyUI's: each attribute of its modules and classes stays the very same object."""
+"""The pack replaces nothing in ComfyUI: each attribute of its modules and classes stays the same object."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""LATENTs as no node of ours makes them, to the nodes that take one: refused in plain words, or taken for what they are."""
+"""LATENTs that none of the pack's nodes would create: nodes reject them with a clear message or use them correctly."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any

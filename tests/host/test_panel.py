@@ -1,4 +1,4 @@
-"""What nodes give their layer panel, and what its edits do to their outputs."""
+"""The data that nodes send to their layer panel, and the effect of its edits on their outputs."""
 
 import json
 from pathlib import Path
@@ -110,13 +110,13 @@ def test_decode_applies_the_edits_to_the_chosen_scene_alone(nodes: Any) -> None:
     output = run(latent(2), Vae(), "", 0.5, 0.4, 1, edits)
     assert eyes(output) == [[False, True]] and eyes(plain) == [[True, True]]
     assert torch.equal(output.args[3][0], plain.args[3][0]) and not torch.equal(output.args[3][1], plain.args[3][1])
-    # A hidden layer has an image and a mask nevertheless.
+    # A hidden layer also has an image and a mask.
     assert torch.equal(output.args[1], plain.args[1]) and torch.allclose(output.args[2], plain.args[2], atol=1e-6)
     assert sent(output) == sent(plain) and [layer["visible"] for layer in sent(output)["layers"]] == [True, True]
 
 
 def eyes(output: Any) -> list[list[bool]]:
-    """Of each scene that came out, which layers are visible."""
+    """For each output scene, which layers are visible."""
     return [[layer["visible"] for layer in document["layers"]] for document in output.args[0]]
 
 

@@ -1,4 +1,4 @@
-"""A layered MODEL between ComfyUI's own nodes, none of ours between the loader and the sampler."""
+"""A layered MODEL with ComfyUI's own nodes, and none of the pack's between loader and sampler."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -55,7 +55,7 @@ def difference(a: Tensor, b: Tensor) -> list[float]:
 
 @pytest.fixture(scope="module")
 def plain(pack: ModuleType, starter: SimpleNamespace, prompts: SimpleNamespace) -> Tensor:
-    """What ComfyUI's KSampler draws."""
+    """The output of ComfyUI's KSampler."""
     with torch.inference_mode():
         return ksampler(starter.model, prompts, empty(pack, starter))
 
@@ -186,7 +186,7 @@ def test_two_scenes_are_two_scenes(pack, starter, prompts) -> None:
         return custom.SamplerCustomAdvanced.execute(models.Noise(part), guider, sampler, sigmas, latent).args[0]["samples"]
 
     together, alone = draw(noise, 2), torch.cat([draw(noise[:3], 1), draw(noise[3:], 1)])
-    # Other batch sizes sum in another order: the tolerance is that of float32 over a few steps.
+    # Other batch sizes sum in a different order, so the tolerance is that of float32 over a few steps.
     assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
     assert (together[:3] - together[3:]).abs().max() > 1e-2
 

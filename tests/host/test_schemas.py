@@ -1,7 +1,7 @@
-"""What saved workflows rely on: node ids, sockets, their order, types and defaults stay for ever.
+"""What saved workflows rely on: node ids, sockets, their order, types and defaults never change.
 
-A new node or a new optional input at the end breaks no workflow: write schemas.json again from `described`. Anything
-else that makes this fail breaks workflows that people have.
+A new node, or a new optional input at the end, breaks no workflow: write schemas.json again from `described`. Any other
+change that makes this test fail breaks existing workflows.
 """
 
 import json

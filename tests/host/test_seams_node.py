@@ -1,4 +1,4 @@
-"""Heal Seams in ComfyUI: its schema, and that it gives the layers on with their composite."""
+"""Heal Seams in ComfyUI: its schema, and that it outputs the layers and their composite."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""A Text2Layer file between ComfyUI's own nodes and the pack's: the same graph, the family read from the file."""
+"""A Text2Layer file with ComfyUI's own nodes and the pack's: the same graph, with the family detected from the file."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -44,7 +44,7 @@ def ksampler(loaded: SimpleNamespace, latent: dict[str, Any], model: Any = None,
 
 @pytest.fixture(scope="module")
 def plain(pack: ModuleType, text2layer: SimpleNamespace) -> dict[str, Any]:
-    """Two scenes as ComfyUI's KSampler draws them."""
+    """Two scenes sampled by ComfyUI's KSampler."""
     with torch.inference_mode():
         return ksampler(text2layer, empty(pack, text2layer, scenes=2))
 

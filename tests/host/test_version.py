@@ -1,4 +1,4 @@
-"""A ComfyUI that is too old says so in one sentence of its log; one that is new enough loads the pack."""
+"""A ComfyUI that is too old says so in its log; one that is recent enough loads the pack."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tools import setup
 
 OLD = ["0.3.75", "0.3", "0.29.9", "0.9.0rc1", "v0.3.40"]
 NEW = ["0.30.0", "0.30", "0.31.0-dev", "0.100.1", "1.0", "0", "", "a fork of it"]
-# ComfyUI itself, which is made to believe that it is older.
+# ComfyUI itself, made to report an older version.
 LOAD = """
 import asyncio, sys, types
 sys.path.append({root!r})

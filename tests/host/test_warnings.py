@@ -1,4 +1,4 @@
-"""What nodes say beside their result: words that a small model does not know, sizes and numbers of layers beyond its training."""
+"""Warnings of nodes: words that a small model does not know, and sizes and numbers of layers beyond its training."""
 
 from types import ModuleType, SimpleNamespace
 

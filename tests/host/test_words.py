@@ -1,4 +1,4 @@
-"""A CLIP, an enhancer and a MODEL know whether they belong together: prompts of another model's CLIP are refused by name."""
+"""A CLIP, an enhancer and a MODEL must belong together: prompts from another model's CLIP are rejected, naming both files."""
 
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -74,7 +74,7 @@ def test_what_other_nodes_do_to_prompts_and_clips_is_no_matter(pack: ModuleType,
 
 
 def test_prompts_without_a_mark_pass(pack: ModuleType, either: SimpleNamespace, other: SimpleNamespace) -> None:
-    # Those that another pack's encoder made: nobody knows where they come from.
+    # Prompts from another pack's encoder, whose origin is unknown.
     plain = [[[tokens, {key: value for key, value in options.items() if key == "layers"}] for tokens, options in conditioning]
              for conditioning in encode(pack, either, other.clip, other.enhancer)]
     assert torch.isfinite(draw(either, *plain)).all()

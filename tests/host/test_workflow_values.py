@@ -1,6 +1,6 @@
-"""The saved values in the workflows that the pack offers: each node has one for every widget, and one that the widget takes.
+"""The saved values in the pack's workflows: each node has a valid value for every widget.
 
-The page fills widgets by their order, so that a value too few or too many moves all that follow.
+The page assigns values to widgets in order, so a missing or additional value shifts all that follow.
 """
 
 import json
@@ -43,7 +43,7 @@ def widgets(kind: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def wrong_values(node: dict[str, Any]) -> list[str]:
-    """What is wrong with a saved node's values, in words."""
+    """Describe what is wrong with a saved node's values."""
     wanted, values = widgets(node["type"]), node.get("widgets_values") or []
     if len(values) != len(wanted):
         return [f"{node['type']}: {len(values)} values for {len(wanted)} widgets ({', '.join(name for name, _, _ in wanted)})"]
@@ -52,7 +52,7 @@ def wrong_values(node: dict[str, Any]) -> list[str]:
 
 
 def is_taken(value: Any, of: str, options: dict[str, Any], any_choice: bool) -> bool:
-    """Whether a widget takes a value: of its type, within its range, one of its choices."""
+    """Whether a value is valid for a widget: of its type, within its range, one of its choices."""
     if not isinstance(value, WIDGETS[of]) or of != "BOOLEAN" and isinstance(value, bool):
         return False
     if of == "COMBO":

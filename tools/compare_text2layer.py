@@ -17,10 +17,11 @@ from tools import setup
 from tools import train_text2layer as training
 from tools.arguments import a_count, a_number
 from tools.significance import compare
-from tools.training_world import World, average_of
+from tools.text2layer_autoencoder import fit_autoencoder, frozen, load_autoencoder
+from tools.training_world import World, average_of, prepare_torch
 
 # isort: split
-# ComfyUI and the pack can only be imported after train_starter.
+# ComfyUI and the pack can only be imported after training_world.
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
 from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders
@@ -28,6 +29,7 @@ from layerdiff_pack.layerdiff_core.evaluation.judge import Drawn, Judge, figures
 from layerdiff_pack.layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_pack.layerdiff_core.training import cat2i, diffusion, text2layer
 from layerdiff_pack.layerdiff_core.training.layerdiff import sample
+from layerdiff_pack.layerdiff_core.training.run import leave_on_signals
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
 from layerdiff_pack.layerdiff_core.training.text2layer import CANVAS
 from layerdiff_pack.layerdiff_core.whole import write_text
@@ -74,8 +76,8 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     model = new_autoencoder(variant, architecture)
     if not (world.folder / "unet.safetensors").exists():
         stage = with_changes(options, batch=AUTOENCODER_BATCH, minutes=options.autoencoder_minutes)
-        training.fit_autoencoder(world, stage, architecture, model, **TERMS[variant])
-    decoder, facts = training.load_autoencoder(world, model)
+        fit_autoencoder(world, stage, architecture, model, **TERMS[variant])
+    decoder, facts = load_autoencoder(world, model)
     training.fit_unet(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
     found = measure(world, options, judge, decoder, facts)
     write_text(result, json.dumps(found, indent=2) + "\n")
@@ -91,7 +93,7 @@ def measure(world: World, options: argparse.Namespace, judge: Judge, decoder: An
     renderer = renders.held_out_renderer(objects, world.data, CANVAS, world.device)
     model = training.text2layer_model(world, facts["architecture"])
     model.load_state_dict(average_of(world.folder / "unet.safetensors"))
-    model = training.frozen(model, world)
+    model = frozen(model, world)
     verdicts, composites = [], []
     totals: dict[str, float] = {}
     for start in range(0, len(requests), BATCH):
@@ -161,8 +163,8 @@ def main() -> None:
         parser.error(f"The runs in {options.out} have other settings: {kept.read_text('utf-8')}. Use the same settings, or "
                      "choose another --out.")
     write_text(kept, json.dumps(budget(options)))
-    training.leave_on_signals()
-    training.prepare_torch()
+    leave_on_signals()
+    prepare_torch()
     world, started = World(options, CANVAS), time.monotonic()
     judge = load_judge(JUDGE, world.device)
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in TERMS}

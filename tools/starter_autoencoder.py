@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tools.training_world import World
+from tools.training_world import TELL_EVERY, World
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
@@ -21,7 +21,6 @@ from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.sheets import autoencoder_sheet, decode
 from layerdiff_pack.layerdiff_core.whole import write_text
 
-TELL_EVERY = 50
 CROPS_UNTIL, ADVERSARIAL_FROM = 0.75, {"vae": 0.8, "decoder": 0.1}
 RENEWED = 16
 SHOWN, SHEETS = 8, 4

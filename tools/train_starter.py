@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from tools import setup
-from tools.arguments import a_count, a_device, a_file, a_number, check_stages
-from tools.starter_autoencoder import HELD_OUT_SEED, RENEWED, TELL_EVERY, VAE_SEED, show_vae, train_decoder, train_vae
-from tools.training_world import World, average_of
+from tools.arguments import a_count, a_file, a_number, check_stages
+from tools.starter_autoencoder import HELD_OUT_SEED, RENEWED, VAE_SEED, show_vae, train_decoder, train_vae
+from tools.training_world import MODELS, TELL_EVERY, World, add_common_arguments, average_of, prepare_torch
 
 # isort: split
 # ComfyUI and the pack can only be imported after training_world.
@@ -31,7 +31,6 @@ from layerdiff_pack.layerdiff_core.training.sheets import scene_sheet
 from layerdiff_pack.layerdiff_core.training.start import start_from
 from layerdiff_pack.layerdiff_core.whole import write_tensors
 
-MODELS = setup.ROOT / "models"
 EXAMINED = 200
 EVALUATOR_SEED, UNET_SEED = 101, 103
 SHARES = {"vae": 0.17, "text": 0.08, "unet": 0.6, "decoder": 0.09, "evaluator": 0.06}
@@ -189,11 +188,7 @@ NEEDED = {"decoder": {"latent.json": "vae"}, "show": {"vae.safetensors": "vae"},
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
-                        help="total training time, including earlier runs")
-    parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--data", default=str(setup.DEV / "data"), help="folder of the training images")
-    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / "starter"), help="folder of the training state")
+    add_common_arguments(parser, "starter", objects=64)
     parser.add_argument("--models", default=str(MODELS), help="folder to which export writes the starter model")
     parser.add_argument("--judges", default=str(setup.ROOT / "benchmarks"), help="folder to which export writes the judge")
     parser.add_argument("--batch", type=a_count(16), help="images or layers per step; 48 on a CPU, 256 elsewhere")
@@ -204,20 +199,13 @@ def main() -> None:
                         help="fraction of scenes that the UNet sees as pure noise")
     parser.add_argument("--threads", type=a_count(0), default=0, help="number of CPU threads; 0: one per core")
     parser.add_argument("--ring", type=a_count(), default=1024, help="number of foregrounds kept in memory for the autoencoder")
-    parser.add_argument("--objects", type=a_count(), default=64, help="number of objects, the most iconic first")
-    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d only, 2: 3d and flat")
-    parser.add_argument("--variants", type=a_count(), default=6, help="drawings per object, slot, size and light")
-    parser.add_argument("--place-variants", type=a_count(), default=16, help="images per place and light")
-    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="seconds between sample sheets")
     options = parser.parse_args()
     check_stages(parser, "train-starter", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
     options.batch = options.batch or (48 if torch.device(options.device).type == "cpu" else 256)
     leave_on_signals()
-    torch.manual_seed(0)
+    prepare_torch()
     if options.threads:
         torch.set_num_threads(options.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
     STAGES[options.stage](World(options), options)
 
 

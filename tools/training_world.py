@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from tools import training_host
+from tools import setup, training_host
+from tools.arguments import a_count, a_device, a_number
 from tools.objects import objects_file
 
 training_host.import_networks()
@@ -24,6 +25,8 @@ from layerdiff_pack.layerdiff_core.training.run import has_bfloat16  # noqa: E40
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
 
+MODELS = setup.ROOT / "models"
+TELL_EVERY = 50
 WORKERS = 8
 
 
@@ -94,3 +97,24 @@ def average_of(path: Path) -> dict[str, torch.Tensor]:
     """The averaged weights in a run's state."""
     prefix = "average."
     return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, model: str, objects: int) -> None:
+    """Add the arguments that training commands share. objects: the default number of objects."""
+    parser.add_argument("--minutes", type=a_number(0, above=True), default=60,
+                        help="total training time, including earlier runs")
+    parser.add_argument("--device", type=a_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--data", default=str(setup.DEV / "data"), help="folder of the training images")
+    parser.add_argument("--out", default=str(setup.ROOT / ".checkpoints" / model), help="folder of the training state")
+    parser.add_argument("--objects", type=a_count(), default=objects, help="number of objects, the most iconic first")
+    parser.add_argument("--styles", type=int, choices=(1, 2), default=1, help="1: 3d only, 2: 3d and flat")
+    parser.add_argument("--variants", type=a_count(), default=6, help="drawings per object, slot, size and light")
+    parser.add_argument("--place-variants", type=a_count(), default=16, help="images per place and light")
+    parser.add_argument("--sheet-seconds", type=a_number(0), default=600, help="seconds between sample sheets")
+
+
+def prepare_torch() -> None:
+    """Make training repeatable, and fast on NVIDIA GPUs."""
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True

@@ -83,11 +83,16 @@ def _bounds(part: str, which: str, names: Sequence[str]) -> tuple[int | None, in
     raise ValueError(f"{part[:100]!r} is not a layer. {EXAMPLE}{known}")
 
 
-def layer_strengths(text: str, default_strength: float, layers: int, names: Sequence[str] = ()) -> list[float]:
-    """The strength of each of `layers` layers by such a text, 0 for those it does not name; where it names one twice, the
-    later holds. ValueError as in `parse_layer_text`, and for a layer that does not exist."""
+def strengths_of(entries: Sequence[LayerEntry], layers: int) -> list[float]:
+    """The strength of each of `layers` layers, 0 for those that no entry names; where several do, the last holds. ValueError
+    for a layer that does not exist."""
     strengths = [0.0] * layers
-    for entry in parse_layer_text(text, default_strength, names):
+    for entry in entries:
         for number in entry.of(layers):
             strengths[number] = entry.strength
     return strengths
+
+
+def layer_strengths(text: str, default_strength: float, layers: int, names: Sequence[str] = ()) -> list[float]:
+    """The strength of each of `layers` layers by such a text, as `parse_layer_text` and `strengths_of` say."""
+    return strengths_of(parse_layer_text(text, default_strength, names), layers)

@@ -10,13 +10,14 @@ from .layers import MAX_LAYERS
 def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
     """Read one layer a line, `name: prompt` or the prompt alone, background first. Returns (name, prompt) pairs.
 
-    Empty lines are skipped; a line without a name is called after its number. ValueError for no line, a line without
-    a prompt, or more than 50 layers.
+    Empty lines are skipped; a line without a name is called after its number. A colon inside brackets, "(red:1.4) fox", or of
+    "embedding:name" belongs to the prompt. ValueError for no line, a line without a prompt, or more than 50 layers.
     """
     layers: list[tuple[str, str]] = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, colon, prompt = line.partition(":")
-        if not colon:
+        end = name_end(line)
+        name, prompt = line[:end], line[end + 1 :]
+        if end < 0:
             name, prompt = "background" if not layers else f"layer {len(layers)}", line
         if not prompt.strip():
             raise ValueError(f"The layer {line!r} has no prompt. Enter one layer per line, for example \"fox: a red fox\", the "
@@ -29,6 +30,19 @@ def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
         raise ValueError(f"There are {len(layers)} layer prompts, but at most {MAX_LAYERS} layers are possible. Remove some "
                          "lines.")
     return layers
+
+
+def name_end(line: str) -> int:
+    """Where the colon after a layer's name is; -1 where there is none."""
+    depth, escaped = 0, False
+    for place, letter in enumerate(line):
+        embedding = line[:place] == "embedding" and line[place + 1 : place + 2].strip()
+        if letter == ":" and depth <= 0 and not embedding:
+            return place
+        if not escaped:
+            depth += (letter == "(") - (letter == ")")
+        escaped = letter == "\\" and not escaped
+    return -1
 
 
 def same_length(tokens: list[Tensor]) -> list[Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import comfy.hooks
+import comfy.utils
 import torch
 from comfy.controlnet import ControlBase
 from torch import Tensor
@@ -116,8 +117,8 @@ def spread(found: dict[str, list[Tensor | None]], rows: Tensor, count: int) -> d
         if part is None:
             return None
         every = part.new_zeros(count, *part.shape[1:])
-        # One row for all where a T2I-Adapter has one hint.
-        every[rows] = part
+        # One row for all where a T2I-Adapter has one hint; it keeps what it made of its hints, also for a batch of another size.
+        every[rows] = comfy.utils.repeat_to_batch_size(part, len(rows))
         return every
 
     return {place: [to_all(part) for part in parts] for place, parts in found.items()}
@@ -170,6 +171,9 @@ def as_stacked(control: ControlBase, stacked: Iterable[ControlBase], layers: int
     """
     owners: dict[int, set[int]] = {}
     for whole in stacked:
+        if isinstance(whole, LayerControl) and whole.control is control and whole.previous_controlnet is None:
+            # The very same for both, so that ComfyUI samples both prompts in one batch.
+            return whole
         for link in links(whole):
             if isinstance(link, LayerControl):
                 for inner in links(link.control):

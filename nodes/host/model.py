@@ -156,11 +156,8 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
                 check_areas(options, noise)
             place_layers(cond, noise)
             if "control" in cond:
-                control = cond["control"]
-                if id(control) not in stand_ins:
-                    shown = control if LAYERS_KEY in cond else as_stacked(control, stacked, layers)
-                    stand_ins[id(control)] = PictureControl(shown, channels, layers)
-                cond["control"] = stand_ins[id(control)]
+                control = cond["control"] if LAYERS_KEY in cond else as_stacked(cond["control"], stacked, layers)
+                cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels, layers))
             cond[LAYERS_KEY] = layers
 
 

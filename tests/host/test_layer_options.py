@@ -31,8 +31,12 @@ def as_in_the_host():
 
 @pytest.fixture(scope="module")
 def blind(starter: SimpleNamespace) -> Any:
+    return blinded(starter.model)
+
+
+def blinded(model: Any) -> Any:
     """The MODEL without inter-layer attention."""
-    model = starter.model.clone()
+    model = model.clone()
     weights = model.model_state_dict()
     for key in weights:
         if "inter_layer.to_out" in key:
@@ -53,10 +57,14 @@ def stack(pack: ModuleType, *layers: Any) -> Any:
 
 def draw(pack: ModuleType, starter: SimpleNamespace, model: Any, positive: Any, negative: Any, noise: Tensor,
          layers: int, cfg: float = 3.0) -> Tensor:
+    return sample(model, positive, negative, noise, empty(pack, starter, layers=layers, scenes=len(noise) // layers), cfg)
+
+
+def sample(model: Any, positive: Any, negative: Any, noise: Tensor, latent: dict, cfg: float = 3.0,
+           steps: int = STEPS) -> Tensor:
     """What SamplerCustomAdvanced draws from this very noise."""
     guider = custom.CFGGuider.execute(model, positive, negative, cfg).args[0]
-    sigmas = custom.BasicScheduler.execute(model, "normal", STEPS, 1.0).args[0]
-    latent = empty(pack, starter, layers=layers, scenes=len(noise) // layers)
+    sigmas = custom.BasicScheduler.execute(model, "normal", steps, 1.0).args[0]
     return custom.SamplerCustomAdvanced.execute(models.Noise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,
                                                 latent).args[0]["samples"]
 
@@ -108,7 +116,8 @@ def test_an_area_of_a_layer(pack, starter, blind, texts) -> None:
     placed = host.ConditioningSetAreaPercentage().append(fox, 0.5, 1.0, 0.0, 0.0, 1.0)[0]
     torch.manual_seed(5)
     noise = torch.randn(3, 2 * models.CHANNELS, 8, 8)
-    plain, drawn = (draw(pack, starter, blind, stack(pack, meadow, balloon, top), nothing, noise, 3, 1.0) for top in (fox, placed))
+    plain, drawn = (draw(pack, starter, blind, stack(pack, meadow, balloon, top), nothing, noise, 3, 1.0)
+                    for top in (fox, placed))
     assert [change > 1e-3 for change in difference(drawn, plain)] == [False, False, True]
     alone = draw(pack, starter, blind, placed, nothing, noise[2:], 1, 1.0)
     assert torch.allclose(drawn[2:, ..., 4:], alone[..., 4:], atol=1e-4), "what no prompt covers"

@@ -10,13 +10,15 @@ from .layers import MAX_LAYERS
 def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
     """Parse layer prompts, one layer per line, as `name: prompt` or just the prompt, background first.
 
-    Returns (name, prompt) pairs. Empty lines are skipped; layers without a name are named by number. ValueError if there are
-    no lines, a line has no prompt, or there are more than 50 layers.
+    Returns (name, prompt) pairs. Empty lines are skipped; layers without a name are named by number. A colon inside
+    brackets, as in "(red:1.4) fox", or after "embedding" belongs to the prompt. ValueError if there are no lines, a line has no
+    prompt, or there are more than 50 layers.
     """
     layers: list[tuple[str, str]] = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, colon, prompt = line.partition(":")
-        if not colon:
+        end = name_end(line)
+        name, prompt = line[:end], line[end + 1 :]
+        if end < 0:
             name, prompt = "background" if not layers else f"layer {len(layers)}", line
         if not prompt.strip():
             raise ValueError(f"The layer {line!r} has no prompt. Enter one layer per line, for example \"fox: a red fox\", the "
@@ -29,6 +31,19 @@ def parse_layer_prompts(text: str) -> list[tuple[str, str]]:
         raise ValueError(f"There are {len(layers)} layer prompts, but at most {MAX_LAYERS} layers are possible. Remove some "
                          "lines.")
     return layers
+
+
+def name_end(line: str) -> int:
+    """Position of the colon after a layer's name, or -1."""
+    depth, escaped = 0, False
+    for place, letter in enumerate(line):
+        embedding = line[:place] == "embedding" and line[place + 1 : place + 2].strip()
+        if letter == ":" and depth <= 0 and not embedding:
+            return place
+        if not escaped:
+            depth += (letter == "(") - (letter == ")")
+        escaped = letter == "\\" and not escaped
+    return -1
 
 
 def same_length(tokens: list[Tensor]) -> list[Tensor]:

@@ -2,8 +2,11 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import composite, decode, exchange, keep, latents, load, lora, prompts, sample, save, seams, train
+from . import composite, control, decode, exchange, keep, latents, load, lora, prompts, sample, save, seams, train
 from .host import folders
+
+MODULES = (load, lora, prompts, control, latents, sample, keep, decode, composite, seams, save, exchange, train)
+"""In the order in which data flows through their nodes."""
 
 
 class LayerDiffExtension(ComfyExtension):
@@ -14,6 +17,4 @@ class LayerDiffExtension(ComfyExtension):
         folders.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes, in the order in which data flows through them."""
-        modules = (load, lora, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
-        return [node for module in modules for node in module.NODES]
+        return [node for module in MODULES for node in module.NODES]

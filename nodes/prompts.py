@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..layerdiff_core.enhancer import PromptEnhancer
 from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
-from .host.model import LAYERS_KEY
+from .host.conditioning import LAYERS_KEY, NAMES_KEY, stack
 from .host.types import ENHANCER
 from .host.warnings import warnings_ui
 from .host.words import ENCODER_KEY, check_words, unknown_words
@@ -19,12 +19,12 @@ EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a bea
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
 
-def encode(clip: Any, prompt: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Encodes a prompt with ComfyUI's own encoder. Returns its tokens [1, T, dim] and the conditioning's other options."""
+def encode(clip: Any, prompt: str) -> list[tuple[torch.Tensor, dict[str, Any]]]:
+    """A prompt's tokens [1, T, dim] and ComfyUI's further options, by ComfyUI's own encoder: once for each part of the steps in
+    which the CLIP's scheduled hooks differ."""
     if clip is None:
         raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
-    tokens, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
-    return tokens, options
+    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
 
 
 def enriched(enhancer: PromptEnhancer, tokens: torch.Tensor, overall: torch.Tensor, strength: float) -> torch.Tensor:
@@ -77,20 +77,25 @@ class LayerDiffEncodePrompts(io.ComfyNode):
                                                          for text in (global_prompt, layer_prompts, negative_prompt))
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
-        tokens = torch.cat(same_length([part for part, _ in encoded]))
-        if global_prompt.strip() and enhancer_strength > 0:
-            overall, _ = encode(clip, global_prompt)
-            if enhancer.dim != tokens.shape[-1]:
+        overall = encode(clip, global_prompt) if global_prompt.strip() and enhancer_strength > 0 else None
+        if overall is not None:
+            options = encoded[0][0][1]
+            if enhancer.dim != overall[0][0].shape[-1]:
                 raise ValueError(f"The enhancer needs prompts of width {enhancer.dim}, but this CLIP outputs "
-                                 f"{tokens.shape[-1]}. Use the CLIP and the enhancer of the same model.")
-            check_words(encoded[0][1].get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
-            tokens = enriched(enhancer, tokens, overall, enhancer_strength)
-        negative_tokens, negative_options = encode(clip, negative_prompt)
-        options = {**encoded[0][1], LAYERS_KEY: len(layers)}
+                                 f"{overall[0][0].shape[-1]}. Use the CLIP and the enhancer of the same model.")
+            check_words(options.get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
+        of_all = {LAYERS_KEY: len(layers), NAMES_KEY: [name for name, _ in layers]}
+        positive = []
+        for part, entries in enumerate(zip(*encoded)):
+            tokens = torch.cat(same_length([tokens for tokens, _ in entries]))
+            if overall is not None:
+                tokens = enriched(enhancer, tokens, overall[part][0], enhancer_strength)
+            positive.append([tokens, {**entries[0][1], **of_all}])
+        negative = [[tokens, {**options, **of_all}] for tokens, options in encode(clip, negative_prompt)]
         unknown = dict.fromkeys(word for prompt in (global_prompt, *(prompt for _, prompt in layers), negative_prompt)
                                 for word in unknown_words(clip, prompt))
-        return io.NodeOutput([[tokens, options]], [[negative_tokens, {**negative_options, LAYERS_KEY: len(layers)}]],
-                             len(layers), "\n".join(name for name, _ in layers), ui=warnings_ui(_said_of(list(unknown))))
+        return io.NodeOutput(positive, negative, len(layers), "\n".join(name for name, _ in layers),
+                             ui=warnings_ui(_said_of(list(unknown))))
 
 
 def _said_of(unknown: list[str]) -> list[str]:
@@ -112,31 +117,30 @@ class LayerDiffStackConditioning(io.ComfyNode):
             display_name="Stack Layer Conditioning",
             category="LayerDiff/prompts",
             description="Stacks one CONDITIONING per layer into a layered conditioning. Each can come from any node, for "
-            "example another text encoder, Conditioning Average or Apply ControlNet. The background comes first.",
+            "example another text encoder, Conditioning Average or Apply ControlNet. What these nodes set acts on that layer "
+            "alone. The background comes first.",
             search_aliases=["batch conditioning", "combine layer prompts", "layer conditioning"],
             inputs=[
                 io.Autogrow.Input("conditionings", template=sockets, tooltip="One conditioning per layer, bottom layer first."),
             ],
             outputs=[
-                io.Conditioning.Output(tooltip="The conditioning of all layers. Options such as a ControlNet are taken "
-                                       "from the bottom layer."),
+                io.Conditioning.Output(tooltip="The conditioning of all layers. A ControlNet, mask, area or timestep range "
+                                       "of a layer acts on that layer alone."),
                 io.Int.Output("layers", display_name="layers", tooltip="The number of layers."),
             ],
         )
 
     @classmethod
     def execute(cls, conditionings: dict[str, Any]) -> io.NodeOutput:
-        stack = [conditioning for conditioning in conditionings.values() if conditioning is not None]
-        if not stack:
+        stacked = [conditioning for conditioning in conditionings.values() if conditioning is not None]
+        if not stacked:
             raise ValueError("No conditioning is connected. Connect one per layer, the background first.")
-        for number, conditioning in enumerate(stack):
-            if len(conditioning) != 1 or conditioning[0][0].shape[0] != 1:
-                raise ValueError(f"Layer {number} has {len(conditioning)} conditionings for "
-                                 f"{conditioning[0][0].shape[0] if conditioning else 0} images, but one conditioning for one "
-                                 "image was expected. Stack conditionings before you combine them, and do not stack layered "
-                                 "conditionings.")
-        tokens = torch.cat(same_length([conditioning[0][0] for conditioning in stack]))
-        return io.NodeOutput([[tokens, {**stack[0][0][1], LAYERS_KEY: len(stack)}]], len(stack))
+        for number, conditioning in enumerate(stacked):
+            rows = max((len(tokens) for tokens, _ in conditioning), default=0)
+            if rows != 1:
+                raise ValueError(f"Layer {number} has a conditioning for {rows} images, but one image was expected. Connect the "
+                                 "conditioning of a single layer, and do not stack layered conditionings.")
+        return io.NodeOutput(stack(stacked), len(stacked))
 
 
 NODES = [LayerDiffEncodePrompts, LayerDiffStackConditioning]

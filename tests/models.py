@@ -17,6 +17,7 @@ import torch
 from comfy.cldm.cldm import ControlNet
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.sd1_clip import SDTokenizer
+from comfy.t2i_adapter.adapter import Adapter
 from torch import Tensor, nn
 
 from layerdiff_core import checkpoint
@@ -155,6 +156,34 @@ def control_net(unet: dict[str, Any], channels: int, seed: int = 0) -> comfy.con
         torch.manual_seed(seed)
         randomise(model)
     return comfy.controlnet.ControlNet(model.eval().requires_grad_(False), load_device=torch.device("cpu"))
+
+
+def control_lora(unet: dict[str, Any], seed: int = 0) -> comfy.controlnet.ControlLora:
+    """A ControlLora of random weights, for a UNet of these arguments, through ComfyUI's loader: the hint's own layers whole, a
+    low-rank change of some attention."""
+    with eager(), torch.random.fork_rng():
+        facts = {key: value for key, value in unet.items() if key not in ("out_channels", "transformer_depth_output")}
+        whole = ControlNet(**{**facts, "in_channels": 4}, hint_channels=3, dtype=torch.float32,
+                           operations=comfy.ops.disable_weight_init)
+        torch.manual_seed(seed)
+        randomise(whole)
+        weights = {key: value for key, value in whole.state_dict().items()
+                   if key.startswith(("input_hint_block", "zero_convs", "middle_block_out"))}
+        for key, value in whole.state_dict().items():
+            if key.endswith("attn1.to_q.weight"):
+                name = key.removesuffix(".weight")
+                weights |= {f"{name}.up": torch.randn(len(value), 2), f"{name}.down": torch.randn(2, value.shape[1])}
+    return comfy.controlnet.load_controlnet_state_dict({**weights, "lora_controlnet": torch.zeros(1)})
+
+
+def t2i_adapter(width: int, seed: int = 0) -> comfy.controlnet.T2IAdapter:
+    """A T2I-Adapter of random weights for a UNet of SD 1.5's structure at this width, through ComfyUI's loader."""
+    with torch.random.fork_rng():
+        model = Adapter(cin=192, channels=[width, 2 * width, 4 * width, 4 * width], nums_rb=2, ksize=1, sk=True, use_conv=False,
+                        xl=False)
+        torch.manual_seed(seed)
+        randomise(model)
+    return comfy.controlnet.load_t2i_adapter(model.state_dict())
 
 
 def lora_for(network: nn.Module, rank: int = 2, scale: float = 0.3) -> dict[str, Tensor]:

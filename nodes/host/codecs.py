@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from ...layerdiff_core.autoencoder import Layers, unstack
 from ...layerdiff_core.latents import check_count, check_whole_scenes, padded
 from ...layerdiff_core.layers import MAX_LAYERS
-from .model import LAYERS_KEY
+from .conditioning import LAYERS_KEY
 from .text2layer import STACKED_KEY, ComposedAutoencoder
 
 SIZE_KEY = "size"

@@ -11,8 +11,9 @@ from ...layerdiff_core import guidance
 from ...layerdiff_core.autoencoder import Layers
 from ...layerdiff_core.keep import keep_known
 from .codecs import StackCodec, codec_for
+from .conditioning import LAYERS_KEY
 from .latent import StackedLatent
-from .model import LAYERS_KEY, layered
+from .model import layered
 
 
 def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,11 @@ import comfy.supported_models
 import torch
 from torch import Tensor
 
-from .control import PictureControl
+from .conditioning import LAYERS_KEY, OPTIONS_KEY, place_layers
+from .control import PictureControl, as_stacked
 from .unet import LayerCollaborativeUNet
 from .words import ENCODER_KEY, TextEncoder, check_words
 
-LAYERS_KEY = "layers"
 WRAPPER_KEY = "layerdiff"
 
 
@@ -123,7 +123,8 @@ def sample_layers(executor: Any, noise: Tensor, latent: Tensor, sampler: Any, si
 
 def ready_conditioning(guider: Any, noise: Tensor) -> None:
     """Checks that prompts and latent have the same number of layers, adds that number to conditioning from other nodes (such
-    as a plain negative prompt), and wraps ControlNets so that they see only the image channels."""
+    as a plain negative prompt), converts the options of single layers to ComfyUI's, and wraps ControlNets so that they see only
+    the image channels."""
     model = guider.model_patcher.model
     check_pictures(noise)
     layers = layers_of(guider.conds, noise.shape[0])
@@ -142,19 +143,22 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
                         layers, model.layers_trained)
     channels = model.latent_format.single.latent_channels
     width = model.model_config.unet_config["context_dim"]
+    stacked = [cond["control"] for group in guider.conds.values() for cond in group if LAYERS_KEY in cond and "control" in cond]
     stand_ins: dict[int, PictureControl] = {}
     for group in guider.conds.values():
         for cond in group:
-            cond[LAYERS_KEY] = layers
             tokens = cond.get("cross_attn")
             if tokens is not None and tokens.shape[-1] != width:
                 raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode "
                                  "them with the CLIP of the same model.")
-            check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
-            check_areas(cond, noise)
+            for options in (cond, *cond.get(OPTIONS_KEY, [])):
+                check_words(options.get(ENCODER_KEY), model.text_encoder, "this MODEL")
+                check_areas(options, noise)
+            place_layers(cond, noise)
             if "control" in cond:
-                control = cond["control"]
-                cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels))
+                control = cond["control"] if LAYERS_KEY in cond else as_stacked(cond["control"], stacked, layers)
+                cond["control"] = stand_ins.setdefault(id(control), PictureControl(control, channels, layers))
+            cond[LAYERS_KEY] = layers
 
 
 def check_pictures(noise: Tensor) -> None:

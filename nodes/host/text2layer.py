@@ -7,7 +7,8 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ...layerdiff_core.autoencoder import CompositionAutoencoder
-from .model import LAYERS_KEY, check_areas, check_pictures
+from .conditioning import LAYERS_KEY
+from .model import check_areas, check_pictures
 from .words import ENCODER_KEY, check_words
 
 STACKED_KEY = "stacked_layers"

@@ -14,6 +14,19 @@ def test_names_and_prompts() -> None:
     assert len(parse_layer_prompts("a fox\r\n" * 50)) == 50
 
 
+@pytest.mark.parametrize("line, name, prompt", [
+    ("(red:1.4) fox", "background", "(red:1.4) fox"),
+    ("a fox that is (running:1.2), left", "background", "a fox that is (running:1.2), left"),
+    ("fox (left): a (red:1.4) fox", "fox (left)", "a (red:1.4) fox"),
+    (r"a fox \(red: yes", r"a fox \(red", "yes"),
+    ("embedding:foxes", "background", "embedding:foxes"),
+    ("fox: embedding:foxes", "fox", "embedding:foxes"),
+    ("embedding: a photo", "embedding", "a photo"),
+])
+def test_colons_of_comfyuis_prompts(line: str, name: str, prompt: str) -> None:
+    assert parse_layer_prompts(line) == [(name, prompt)]
+
+
 @pytest.mark.parametrize("text, words", [
     ("", "no layer prompts"), (" \n\t\n", "no layer prompts"), ("background: a meadow\nfox:", "'fox:' has no prompt"),
     (":", "':' has no prompt"), ("a fox\n" * 51, "51 layer prompts, but at most 50"),

@@ -263,7 +263,7 @@ def test_copies_of_a_control(pack: ModuleType) -> None:
     control = pack.nodes.host.control.PictureControl
     inner = models.control_net(models.architecture()["unet"], models.CHANNELS).copy().set_cond_hint(torch.rand(1, 3, 64, 64), 0.7)
     inner.set_previous_controlnet(models.control_net(models.architecture()["unet"], models.CHANNELS, seed=1).copy())
-    shown = control(inner, models.CHANNELS)
+    shown = control(inner, models.CHANNELS, 3)
     assert isinstance(shown, ControlBase) and shown.previous_controlnet is None
     assert copy.copy(shown).control is inner
     assert len(shown.get_models()) == len(inner.get_models()) == 2

@@ -358,7 +358,7 @@ class TestText:
         plain = torch.cat([cond[0][0] for cond in single])
         assert layers == 3 and torch.equal(positive[0][0], plain) and positive[0][1]["layers"] == 3
         ksampler(starter.model, prompts, empty(pack, starter), positive=positive)
-        with pytest.raises(ValueError, match="Layer 1 has 1 conditionings for 3 images"):
+        with pytest.raises(ValueError, match="Layer 1 has a conditioning for 3 images"):
             stack({"layer0": single[0], "layer1": positive})
         with pytest.raises(ValueError, match="No conditioning"):
             stack({})

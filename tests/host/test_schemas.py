@@ -15,8 +15,7 @@ SNAPSHOT = Path(__file__).with_name("schemas.json")
 
 
 def all_nodes(pack: ModuleType) -> list[Any]:
-    names = ("load", "lora", "prompts", "latents", "sample", "keep", "decode", "composite", "seams", "save", "exchange", "train")
-    return [node for name in names for node in getattr(pack.nodes, name).NODES]
+    return [node for module in pack.nodes.extension.MODULES for node in module.NODES]
 
 
 def described(pack: ModuleType) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: nn.Modu
     inputs, outputs = ((made.in_channels, made.out_channels) if made.is_conv else (module.in_features, module.out_features))
     made.weights = tuple(part.float() if isinstance(part, Tensor) else part for part in made.weights)
     try:
-        found = made.h(torch.zeros(1, inputs, *made.kernel_size[: made.conv_dim]), None).shape[1]
+        found = made.h(torch.zeros(1, int(inputs), *made.kernel_size[: made.conv_dim]), None).shape[1]
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         found = None
     if found != outputs:

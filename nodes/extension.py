@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import composite, decode, exchange, keep, latents, load, prompts, sample, save, seams, train
+from . import composite, decode, exchange, keep, latents, load, prompts, redraw, sample, save, seams, train
 from .host import folders
 
 
@@ -15,5 +15,5 @@ class LayerDiffExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes, in the order of the data's way through the pack."""
-        modules = (load, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
+        modules = (load, prompts, latents, sample, keep, redraw, decode, composite, seams, save, exchange, train)
         return [node for module in modules for node in module.NODES]

@@ -11,6 +11,9 @@ from .latents import read_numbers
 from .layers import Document, Layer
 from .placement import place
 
+SHOWN = 8
+"""Layers that a message lists."""
+
 FAINTEST = 1 / 512
 """What a mask leaves of a pixel below this would not show in 8 bits."""
 
@@ -24,11 +27,12 @@ def chosen_layers(text: str, names: Sequence[Collection[str]]) -> list[int]:
     chosen: set[int] = set()
     for part in filter(None, (part.strip() for part in text.replace(";", ",").replace("\n", ",").split(","))):
         numbers = read_numbers(part)
-        found = [n for n, each in enumerate(called) if part.casefold() in each] if numbers is None else list(numbers)
+        found: Sequence[int] = [n for n, each in enumerate(called) if part.casefold() in each] if numbers is None else numbers
         if not found or found[-1] >= len(names):
-            known = ", ".join(f"{number} {next(iter(each), '')}".strip()[:40] for number, each in enumerate(names))
-            raise ValueError(f"There is no layer {part[:100]!r} to redraw. The layers are: {known}. Enter numbers, ranges or "
-                             "names, for example \"1, 3-4, bear\".")
+            known = ", ".join(f"{number} {next(iter(each), '')}".strip()[:40] for number, each in enumerate(names[:SHOWN]))
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise ValueError(f"There is no layer {part[:100]!r} to redraw. The layers are: {known}{more}. Enter numbers, ranges "
+                             "or names, for example \"1, 3-4, bear\".")
         chosen.update(found)
     return sorted(chosen)
 

@@ -35,6 +35,11 @@ export class Editor {
     this.#watchers.push(watcher);
   }
 
+  /** Have all that watches look again. */
+  tell() {
+    for (const watcher of this.#watchers) watcher();
+  }
+
   /** Go on with what the node's panel kept before the page made it anew. */
   recall(kept) {
     this.#kept = kept;
@@ -217,7 +222,7 @@ export class Editor {
       this.shown = this.solo === null ? this.layers
         : this.layers.map((layer) => ({ ...layer, visible: layer.index === this.solo }));
     }
-    for (const watcher of this.#watchers) watcher();
+    this.tell();
   }
 }
 

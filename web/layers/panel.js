@@ -32,8 +32,12 @@ export class Panel {
   #failure = "";
   #parts;
 
-  /** write(text): the edits for the node's widget. toggled(open): the user opened or closed it. viewUrl: see loadDocument. */
-  constructor({ write, toggled, viewUrl }) {
+  /**
+   * write(text): the edits for the node's widget. toggled(open): the user opened or closed it. viewUrl: see loadDocument.
+   * redraw: on a node that draws layers anew, {text: which, settable; linked: whether another node says it; added(count): the
+   * number of the layer, of so many, that the node adds, or null}.
+   */
+  constructor({ write, toggled, viewUrl, redraw = null }) {
     this.#viewUrl = viewUrl;
     const editor = new Editor(write);
     this.#editor = editor;
@@ -48,7 +52,7 @@ export class Panel {
       make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Discard"));
     const empty = make("p", { class: "empty" });
     const inside = make("div", { class: "inside" }, new Stage(editor).element, new Properties(editor).element,
-      new LayerList(editor).element);
+      new LayerList(editor, redraw).element);
     this.#parts = { title, badge, undo, redo, reset, notice, empty, inside };
     this.element = make("div", {
       class: "layerdiff-panel", onkeydown: (event) => this.#key(event),
@@ -78,6 +82,11 @@ export class Panel {
 
   set text(text) {
     this.#editor.text = text;
+  }
+
+  /** What the panel shows beside the edits has changed. */
+  refresh() {
+    this.#editor.tell();
   }
 
   /** The node is there, anew perhaps. key: see kept.js. */

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "start ComfyUI with the pack and print its address",
     "bench": "compare speed and memory with ComfyUI's own nodes, into benchmarks/results/",
     "evaluate": "measure how well the starter model follows its prompts, into benchmarks/results/",
+    "evaluate-edits": "measure how well single layers are redrawn, added and restyled, into benchmarks/results/",
     "ablate": "measure the effect of each part of the method, into benchmarks/results/; can be interrupted and resumed",
     "train-starter": "train the LayerDiff starter model; can be interrupted and resumed",
     "train-text2layer": "train the Text2Layer starter model; can be interrupted and resumed",

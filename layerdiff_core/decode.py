@@ -1,15 +1,16 @@
 """Turns decoded images and masks into layers: coverage from masks, colours extended beyond edges, a document per scene."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from .edges import bleed_colours, soft_threshold
-from .latents import free_mask
 from .layers import Document, Layer, make_document
 from .placement import layer_pixels
 
+CENTRE, SOFTNESS = 0.5, 0.4
+"""Of the mask's step, in greys, unless the user says otherwise."""
 EMPTY_SHARE = 0.002
 """Share of the image. A layer that covers less is a speck and counts as empty."""
 HIDDEN_SHARE = 0.15
@@ -22,9 +23,15 @@ def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, s
     pictures: [N, H, W, 3], 0..1. masks: as images [N, H, W, 1 or 3], 0..1. layers: number per scene. centre, softness: as in
     `edges.soft_threshold`. Returns colours [N, H, W, 3], extended beyond the edge of the mask, and coverage [N, H, W].
     """
+    return finish([number % layers for number in range(len(masks))], pictures, masks, centre, softness)
+
+
+def finish(numbers: Sequence[int], pictures: Tensor, masks: Tensor, centre: float = CENTRE,
+           softness: float = SOFTNESS) -> tuple[Tensor, Tensor]:
+    """The same of any layers, with their numbers within their scenes."""
     coverage = soft_threshold(masks, centre, softness)
     # The background is always fully opaque; its predicted mask is only noise.
-    coverage = torch.maximum(coverage, free_mask([0], layers, len(coverage), *coverage.shape[1:])[:, 0].to(coverage))
+    coverage[[row for row, number in enumerate(numbers) if number == 0]] = 1
     return bleed_colours(pictures.movedim(-1, 1), coverage[:, None]).movedim(1, -1), coverage
 
 
@@ -68,6 +75,14 @@ def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
             hidden.append(number)
         through = through * (1 - own)
     return empty[::-1], hidden[::-1]
+
+
+def warnings_of(names: Sequence[str], coverage: Tensor) -> list[str]:
+    """What a user should know of a scene's layers as they were drawn: names, and coverage [K, H, W], bottom first."""
+    empty, hidden = unseen_layers(coverage)
+    return [f"The layer \"{names[number]}\" is empty. Try another seed." for number in empty] + [
+        f"The layer \"{names[number]}\" is hidden behind other layers. Move it in the layer panel, or try another seed."
+        for number in hidden]
 
 
 def named_lines(names: str) -> list[str]:

@@ -43,18 +43,27 @@ def check_whole_scenes(count: int, layers: int, index: Sequence[int] | None = No
                              f"{layers}.")
 
 
+def read_numbers(part: str) -> range | None:
+    """Read a number such as "3" or a range such as "0-2"; None for another text."""
+    first, dash, last = (number.strip() for number in part.partition("-"))
+    last = last if dash else first
+    if not all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in (first, last)) or int(first) > int(last):
+        return None
+    return range(int(first), int(last) + 1)
+
+
 def parse_layer_numbers(text: str, layers: int) -> list[int]:
     """Parse layer numbers such as "1, 3" or "0-2". ValueError if one is not a number or not a layer of the latent."""
     chosen: set[int] = set()
     for part in filter(None, (part.strip() for part in text.replace(";", ",").split(","))):
-        first, dash, last = (number.strip() for number in part.partition("-"))
-        last = last if dash else first
-        if not all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in (first, last)) or int(first) > int(last):
+        numbers = read_numbers(part)
+        if numbers is None:
             raise ValueError(f"{part[:100]!r} is not a layer number. Enter numbers such as \"1, 3\" or \"0-2\"; 0 is the "
                              "background.")
-        if int(last) >= layers:
-            raise ValueError(f"There is no layer {last}. The latent has {layers} layers per scene, numbered 0 to {layers - 1}.")
-        chosen.update(range(int(first), int(last) + 1))
+        if numbers[-1] >= layers:
+            raise ValueError(f"There is no layer {numbers[-1]}. The latent has {layers} layers per scene, numbered 0 to "
+                             f"{layers - 1}.")
+        chosen.update(numbers)
     if not chosen:
         raise ValueError("No layers are listed. Enter the numbers of the layers that may change, for example \"1\".")
     return sorted(chosen)

@@ -6,9 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from ..layerdiff_core.composite import composite
-from ..layerdiff_core.decode import edited_pixels, finish_layers, named_lines, scene_documents, unseen_layers
+from ..layerdiff_core.decode import CENTRE, SOFTNESS, edited_pixels, finish_layers, named_lines, scene_documents, warnings_of
 from ..layerdiff_core.edits import apply_edits
-from ..layerdiff_core.layers import Document
 from .host.codecs import codec_for
 from .host.editor import editor_ui
 from .host.panel import panel_ui
@@ -34,9 +33,9 @@ class LayerDiffDecodeLayers(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.String.Input("names", multiline=True, default="",
                                 tooltip="Layer names, one per line, from Encode Layer Prompts. If empty, layers are numbered."),
-                io.Float.Input("centre", default=0.5, min=0.05, max=0.95, step=0.01, advanced=True,
+                io.Float.Input("centre", default=CENTRE, min=0.05, max=0.95, step=0.01, advanced=True,
                                tooltip="The mask's grey value that becomes 50% coverage. Lower values make layers larger."),
-                io.Float.Input("softness", default=0.4, min=0.0, max=1.0, step=0.01, advanced=True,
+                io.Float.Input("softness", default=SOFTNESS, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Width of the mask's soft edge, as a range of grey values. 0 gives a hard edge."),
                 io.Int.Input("scene", default=0, min=-1, max=255, tooltip="Which scene of the latent to output as layers, "
                              "starting at 0. -1 outputs all scenes as a list: the nodes that follow run once per scene."),
@@ -73,18 +72,10 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         changed = {number: document for number, document in edited.items() if document is not scenes[number]}
         pictures, coverage = edited_pixels(pictures, coverage, layers, changed)
         shown = panel_ui(scenes[chosen[0]], stale=applied[0][1]) | editor_ui(applied[0][0])
-        said = warnings_ui(_said_of(scenes[chosen[0]]))
+        first = scenes[chosen[0]].layers
+        said = warnings_ui(warnings_of([layer.name for layer in first], torch.cat([layer.coverage for layer in first])))
         return io.NodeOutput([document.to_socket() for document in edited.values()], pictures, coverage, composites,
                              ui=shown | said)
-
-
-def _said_of(scene: Document) -> list[str]:
-    """Warnings about the layers as they were generated."""
-    empty, hidden = unseen_layers(torch.cat([layer.coverage for layer in scene.layers]))
-    names = [layer.name for layer in scene.layers]
-    return [f"The layer \"{names[number]}\" is empty. Try another seed." for number in empty] + [
-        f"The layer \"{names[number]}\" is hidden behind other layers. Move it in the layer panel, or try another seed."
-        for number in hidden]
 
 
 NODES = [LayerDiffDecodeLayers]

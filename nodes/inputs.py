@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import comfy.samplers
 from comfy_api.latest import io
 
 LINEAR = "linear"
@@ -17,6 +18,24 @@ def check_limits(node: type[io.ComfyNode], **values: float) -> None:
         low, high = limits[name]
         if not low <= value <= high:
             raise ValueError(f"{name} is {value}, but must be between {low} and {high}. Check the node that is connected to it.")
+
+
+def sampling_inputs(denoise: str) -> list[Any]:
+    """How to sample, in every node that does; denoise: the tooltip of that input."""
+    return [
+        io.Int.Input("seed", default=1, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                     tooltip="The random seed for the noise. The same seed and settings give the same layers."),
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps. 20 is usually enough."),
+        io.Float.Input("cfg", default=2.5, min=0.0, max=100.0, step=0.1,
+                       tooltip="Guidance scale: how closely to follow the prompts. 2 to 4 for the starter model, 5 to 8 "
+                       "for SD 1.5."),
+        io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler_ancestral",
+                       tooltip="The sampling algorithm. Samplers that add noise at each step (ancestral, sde) "
+                       "give better defined shapes."),
+        io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
+                       tooltip="How the noise decreases from step to step."),
+        io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=denoise),
+    ]
 
 
 def colour_space_input() -> Any:

@@ -86,7 +86,7 @@ class LayerDiffFreeLayers(io.ComfyNode):
             category="LayerDiff/latents",
             description="Lets the sampler change only the layers you list. All other layers stay exactly as they are. "
             "Replaces any noise mask already set on the latent.",
-            search_aliases=["redraw layer", "regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit layer",
+            search_aliases=["regenerate layer", "lock layers", "freeze layers", "inpaint layer", "edit layer",
                             "noise mask layers"],
             inputs=[
                 io.Latent.Input("samples", tooltip="A layered latent, from a sampler or Encode Layers."),

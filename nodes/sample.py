@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import comfy.samplers
 from comfy_api.latest import io
 
 import nodes as host_nodes
 
 from .host.guidance import self_mask_guidance
-from .inputs import check_limits
+from .inputs import check_limits, sampling_inputs
 
 
 def guidance_inputs() -> list[Any]:
@@ -66,20 +65,7 @@ class LayerDiffSMGKSampler(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="The negative conditioning: what no layer should show."),
                 io.Latent.Input("latent_image", tooltip="The layered latent to denoise."),
                 io.Vae.Input("vae", tooltip="The model's VAE, to encode a black and a white mask."),
-                io.Int.Input("seed", default=1, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="The random seed for the noise. The same seed and settings give the same layers."),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps. 20 is usually "
-                                                                    "enough."),
-                io.Float.Input("cfg", default=2.5, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance scale: how closely to follow the prompts. 2 to 4 for the starter model, 5 to 8 "
-                               "for SD 1.5."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler_ancestral",
-                               tooltip="The sampling algorithm. Samplers that add noise at each step (ancestral, sde) "
-                               "give better defined shapes."),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
-                               tooltip="How the noise decreases from step to step."),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                               tooltip="The amount of denoising. 1 ignores the input latent; lower values keep more of it."),
+                *sampling_inputs("The amount of denoising. 1 ignores the input latent; lower values keep more of it."),
                 *guidance_inputs(),
             ],
             outputs=[io.Latent.Output(tooltip="The denoised layered latent, for Decode Layers.")],

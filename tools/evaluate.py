@@ -58,6 +58,16 @@ class Studio:
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
         """Sample scenes with the same number of layers. seed: for the noise of the whole batch."""
+        sampled, layers = self.sampled(requests, seed)
+        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+                                                                   "vae": self.vae}).args
+        high, wide = pictures.shape[1:3]
+        own = self.vae.decode(sampled["samples"].chunk(2, dim=1)[0])[:, :high, :wide, :3]
+        return Drawn(layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))
+
+    @torch.inference_mode()
+    def sampled(self, requests: list[Request], seed: int) -> tuple[dict[str, Any], int]:
+        """The LATENT of scenes of one number of layers, and that number."""
         encoded = [self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
                                           "global_prompt": request.global_prompt, "layer_prompts": request.lines()}).args
                    for request in requests]
@@ -65,13 +75,8 @@ class Studio:
         tokens = torch.cat([positive[0][0] for positive, *_ in encoded])
         latent = self.empty.execute(vae=self.vae, width=self.canvas, height=self.canvas, layers=layers,
                                     scenes=len(requests)).args[0]
-        sampled = self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
-                                      latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0]
-        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
-                                                                   "vae": self.vae}).args
-        high, wide = pictures.shape[1:3]
-        own = self.vae.decode(sampled["samples"].chunk(2, dim=1)[0])[:, :high, :wide, :3]
-        return Drawn(layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))
+        return self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
+                                   latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0], layers
 
 
 @dataclass

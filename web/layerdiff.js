@@ -8,6 +8,8 @@ import { followRuns } from "./last_run.js";
 import "./results.js";
 
 const WIDGET = "edits";
+const REDRAW = "redraw";
+const ADD = "add_at";
 const OPEN = "layer_panel_open";
 const LEAST_WIDTH = 300;
 const MARGIN = 10;
@@ -26,8 +28,10 @@ app.registerExtension({
 });
 
 function addPanel(node, text) {
+  const redraw = redrawing(node, () => panel.refresh());
   const panel = new Panel({
     viewUrl,
+    redraw,
     write(edits) {
       app.canvas.emitBeforeChange();
       widget.value = edits;
@@ -59,6 +63,26 @@ function addPanel(node, text) {
   node.onConfigure = chained(node.onConfigure, () => { panel.open = Boolean(node.properties[OPEN]); });
   followRuns(node, (output) => { if (output.layer_panel) panel.show(output.layer_panel[0]); }, widget);
   passOn(panel.element);
+}
+
+/** For the panel: which layers the node draws anew, by its own widgets; null on a node that draws none. changed: it shows it. */
+function redrawing(node, changed) {
+  const [which, added] = [REDRAW, ADD].map((name) => node.widgets.find((widget) => widget.name === name));
+  if (!which) return null;
+  for (const widget of [which, added]) widget.callback = chained(widget.callback, changed);
+  node.onConnectionsChange = chained(node.onConnectionsChange, changed);
+  return {
+    get text() { return which.value; },
+    set text(text) {
+      app.canvas.emitBeforeChange();
+      which.value = text;
+      which.callback(text);
+      app.canvas.emitAfterChange();
+      node.setDirtyCanvas(true, true);
+    },
+    get linked() { return node.inputs.some(({ widget, link }) => widget?.name === REDRAW && link !== null); },
+    added: (count) => (added.value < 0 ? null : Math.min(added.value, count - 1)),
+  };
 }
 
 /** A handler that calls the previous one and then this one. */

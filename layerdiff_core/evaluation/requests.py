@@ -46,9 +46,9 @@ def held_out_requests(objects: ObjectSet, layers: int, count: int, seed: int, sh
     rng = np.random.default_rng([seed, layers])
     if layers > len(SLOTS) + 1:
         crowds = [_crowd(rng, objects, layers - 1) for _ in range(count)]
-        return [_request(scene, objects, *captions(scene, objects, rng, shuffled, placed=False)) for scene in crowds]
+        return [request_of(scene, objects, *captions(scene, objects, rng, shuffled, placed=False)) for scene in crowds]
     scenes = [sample_scene(rng, objects, layers, heldout=True) for _ in range(count)]
-    return [_request(scene, objects, *captions(scene, objects, rng, shuffled)) for scene in scenes]
+    return [request_of(scene, objects, *captions(scene, objects, rng, shuffled)) for scene in scenes]
 
 
 def _crowd(rng: np.random.Generator, objects: ObjectSet, things: int) -> Scene:
@@ -58,5 +58,6 @@ def _crowd(rng: np.random.Generator, objects: ObjectSet, things: int) -> Scene:
     return scene
 
 
-def _request(scene: Scene, objects: ObjectSet, global_prompt: str, prompts: list[str]) -> Request:
+def request_of(scene: Scene, objects: ObjectSet, global_prompt: str, prompts: list[str]) -> Request:
+    """The request for a scene in the words that `captions` gave it."""
     return Request(scene, global_prompt, prompts, told(scene, objects, global_prompt))

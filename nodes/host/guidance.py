@@ -10,7 +10,7 @@ from torch import Tensor
 from ...layerdiff_core import guidance
 from ...layerdiff_core.autoencoder import Layers
 from ...layerdiff_core.keep import keep_known
-from .codecs import StackCodec, codec_for
+from .codecs import LayerCodec, StackCodec, codec_for
 from .conditioning import LAYERS_KEY
 from .latent import StackedLatent
 from .model import layered
@@ -19,9 +19,7 @@ from .model import layered
 def mask_ends(model: Any, vae: Any) -> tuple[Tensor, Tensor]:
     """The latents of a black and a white mask as the model sees them: two vectors [C]."""
     single = layered(model).latent_format.single
-    if isinstance(codec_for(vae), StackCodec):
-        raise ValueError("The VAE is from a Text2Layer model, but the MODEL is a LayerDiff model. Connect the VAE of the same "
-                         "model.")
+    unstacked(vae)
     side = 8 * vae.spacial_compression_encode()
     ends = []
     for grey in (0.0, 1.0):
@@ -131,6 +129,15 @@ def latent_of(model: Any) -> StackedLatent | None:
     """The latent format of a Text2Layer MODEL; None for any other MODEL."""
     latent = getattr(getattr(model, "model", None), "latent_format", None)
     return latent if isinstance(latent, StackedLatent) else None
+
+
+def unstacked(vae: Any) -> LayerCodec:
+    """The codec of a VAE beside a LayerDiff MODEL. ValueError for a VAE of the other family."""
+    codec = codec_for(vae)
+    if isinstance(codec, StackCodec):
+        raise ValueError("The VAE is from a Text2Layer model, but the MODEL is a LayerDiff model. Connect the VAE of the same "
+                         "model.")
+    return codec
 
 
 def stacked(model: Any, vae: Any) -> StackCodec:

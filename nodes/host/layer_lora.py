@@ -175,13 +175,13 @@ def load_for_layers(model: Any, name: str, adapters: dict[str, WeightAdapterBase
     return LayerLora(adapters, entries).patched(model)
 
 
-def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: nn.Module) -> None:
+def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: Any) -> None:
     """ValueError unless an adapter takes and gives what a linear layer or a convolution does: tried on zeros."""
     made = fitted(adapter, module)
     inputs, outputs = ((made.in_channels, made.out_channels) if made.is_conv else (module.in_features, module.out_features))
     made.weights = tuple(part.float() if isinstance(part, Tensor) else part for part in made.weights)
     try:
-        found = made.h(torch.zeros(1, int(inputs), *made.kernel_size[: made.conv_dim]), None).shape[1]
+        found = made.h(torch.zeros(1, inputs, *made.kernel_size[: made.conv_dim]), None).shape[1]
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         found = None
     if found != outputs:

@@ -114,8 +114,10 @@ def sample_layers(executor: Any, noise: Tensor, latent: Tensor, sampler: Any, si
                   denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
     """Wraps ComfyUI's sampling: prepares the conditioning for layers, and restores what the noise mask protects."""
     ready_conditioning(executor.class_obj, noise)
+    # Asked before: ComfyUI's uni_pc writes into the sigmas.
+    unfinished = bool(sigmas[-1] > 0)
     drawn = executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
-    if denoise_mask is None or sigmas[-1] > 0:
+    if denoise_mask is None or unfinished:
         return drawn
     # Converting to the latent format and back rounds, but protected layers must come out exactly as they went in.
     return torch.where(denoise_mask.to(drawn.device) == 0, latent.to(drawn), drawn)

@@ -35,6 +35,11 @@ export class Editor {
     this.#watchers.push(watcher);
   }
 
+  /** Notifies all watchers. */
+  tell() {
+    for (const watcher of this.#watchers) watcher();
+  }
+
   /** Restores what the node's panel kept before the page recreated the node. */
   recall(kept) {
     this.#kept = kept;
@@ -217,7 +222,7 @@ export class Editor {
       this.shown = this.solo === null ? this.layers
         : this.layers.map((layer) => ({ ...layer, visible: layer.index === this.solo }));
     }
-    for (const watcher of this.#watchers) watcher();
+    this.tell();
   }
 }
 

@@ -1,6 +1,7 @@
-// The list of layers, top layer first: thumbnail, name, eye, solo and lock. Reordered by dragging or with the keyboard.
+// The list of layers, top layer first: thumbnail, name, eye, brush, solo and lock. Reordered by dragging or with the keyboard.
 
 import { icon, iconButton, make } from "./dom.js";
+import { chosenLayers, withToggled } from "./redraw.js";
 import { rename } from "./rename.js";
 
 const THUMB = 32;
@@ -12,12 +13,15 @@ const thumbs = new WeakMap();
 
 export class LayerList {
   #editor;
+  #redraw;
   #drag = null;
   #shown = "";
   #revealed = "";
 
-  constructor(editor) {
+  /** redraw: which layers are drawn anew, see Panel; null for a node that draws none. */
+  constructor(editor, redraw) {
     this.#editor = editor;
+    this.#redraw = redraw;
     this.element = make("ul", {
       class: "list", "aria-label": "Layers, top layer first", "data-capture-wheel": "true", onkeydown: (event) => this.#key(event),
       onpointerdown: (event) => this.#down(event), onpointermove: (event) => this.#move(event),
@@ -32,10 +36,11 @@ export class LayerList {
 
   #refresh() {
     const { layers, selected, solo, document: from } = this.#editor;
-    const rows = layers.map((layer) => ({ layer, selected: layer.index === selected, solo: layer.index === solo }));
+    const rows = layers.map((layer) => ({ layer, selected: layer.index === selected, solo: layer.index === solo,
+      brush: this.#brush(layer.index) }));
     // Moving a layer on the stage changes nothing here. Rows that are not replaced keep the focus and the pointer.
     const now = JSON.stringify([from?.madeFor, ...rows.map(({ layer: { index, name, opacity, blend_mode, locked, visible }, ...row }) =>
-      [index, name, opacity, blend_mode, locked, visible, row.selected, row.solo])]);
+      [index, name, opacity, blend_mode, locked, visible, row.selected, row.solo, row.brush])]);
     if (now === this.#shown) return;
     this.#shown = now;
     const focus = document.activeElement?.dataset?.focus;
@@ -57,7 +62,26 @@ export class LayerList {
     this.element.scrollTop = Math.min(Math.max(scrollTop, row.offsetTop + row.offsetHeight - clientHeight), row.offsetTop);
   }
 
-  #row({ layer, selected, solo }) {
+  /** What the brush of a row is: "on", "off", "fixed" where it is on whatever the user does, null where there is none. */
+  #brush(index) {
+    if (!this.#redraw || !this.#editor.document || !(index in this.#editor.document.layers)) return null;
+    const { layers } = this.#editor.document;
+    if (index === this.#redraw.added(layers.length)) return "fixed";
+    return chosenLayers(this.#redraw.text, layers).numbers.has(index) ? "on" : "off";
+  }
+
+  #brushButton(index, name, brush, toggle) {
+    const label = brush === "fixed" ? `${name} is added by this node` : brush === "on" ? `Keep ${name} at the next run`
+      : `Redraw ${name} at the next run`;
+    const button = toggle("brush", "brush", label, brush !== "off", () => {
+      this.#redraw.text = withToggled(this.#redraw.text, this.#editor.document.layers, index);
+    });
+    button.disabled = brush === "fixed" || this.#redraw.linked;
+    button.setAttribute("aria-pressed", brush !== "off");
+    return button;
+  }
+
+  #row({ layer, selected, solo, brush }) {
     const { index, name, locked, visible } = layer;
     const editor = this.#editor;
     const toggle = (kind, picture, label, on, act) => {
@@ -77,6 +101,7 @@ export class LayerList {
       toggle("eye", visible ? "shown" : "hidden", `${visible ? "Hide" : "Show"} ${name}`, visible,
         () => editor.set(index, { visible: !visible })),
       pick,
+      ...brush === null ? [] : [this.#brushButton(index, name, brush, toggle)],
       toggle("solo", "solo", solo ? "Show all layers" : `Show only ${name} in the panel`, solo, () => editor.toggleSolo(index)),
       toggle("lock", locked ? "locked" : "free", `${locked ? "Unlock" : "Lock"} ${name}`, locked,
         () => editor.set(index, { locked: !locked })));

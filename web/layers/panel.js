@@ -32,8 +32,12 @@ export class Panel {
   #failure = "";
   #parts;
 
-  /** write(text): stores the edits. toggled(open): called when the user opens or closes the panel. viewUrl: see loadDocument. */
-  constructor({ write, toggled, viewUrl }) {
+  /**
+   * write(text): stores the edits. toggled(open): called when the user opens or closes the panel. viewUrl: see loadDocument.
+   * redraw: on a node that redraws layers, {text: the chosen layers, settable; linked: whether they come from another node;
+   * added(count): the number of the layer that the node adds to that many, or null}.
+   */
+  constructor({ write, toggled, viewUrl, redraw = null }) {
     this.#viewUrl = viewUrl;
     const editor = new Editor(write);
     this.#editor = editor;
@@ -48,7 +52,7 @@ export class Panel {
       make("button", { type: "button", class: "plain", onclick: () => editor.reset() }, "Discard"));
     const empty = make("p", { class: "empty" });
     const inside = make("div", { class: "inside" }, new Stage(editor).element, new Properties(editor).element,
-      new LayerList(editor).element);
+      new LayerList(editor, redraw).element);
     this.#parts = { title, badge, undo, redo, reset, notice, empty, inside };
     this.element = make("div", {
       class: "layerdiff-panel", onkeydown: (event) => this.#key(event),
@@ -78,6 +82,11 @@ export class Panel {
 
   set text(text) {
     this.#editor.text = text;
+  }
+
+  /** Called when something other than the edits has changed. */
+  refresh() {
+    this.#editor.tell();
   }
 
   /** Called when the node is added to a graph, possibly once more. key: see kept.js. */

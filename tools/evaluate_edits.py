@@ -1,0 +1,161 @@
+"""Redraw, add and restyle single layers, have the judge rate them, and write benchmarks/results/layers.json."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerdiff_core.data.objects import ObjectSet, load_objects
+from layerdiff_core.evaluation.edits import Edit, additions, relightings, replacements
+from layerdiff_core.evaluation.judge import Drawn, Judge, judge_scenes, load_judge, mean, rights
+from layerdiff_core.evaluation.renders import held_out_renderer
+from layerdiff_core.evaluation.requests import Request, objects_named
+from layerdiff_core.evaluation.traits import References, references, traits_of
+from layerdiff_core.evaluator import overlap
+from layerdiff_core.layers import Document
+from layerdiff_core.redraw import with_new_layer
+from layerdiff_core.whole import write_text
+
+from . import inprocess, setup
+from .arguments import a_count
+from .bench import machine
+from .evaluate import JUDGE, LAYERS, TRIALS, Studio
+from .objects import objects_file
+from .studio import Progress, channels_first, defaults
+
+RESULTS = setup.ROOT / "benchmarks" / "results" / "layers.json"
+RECORD_FROM = 50
+RESTYLE = 0.7
+"""The denoise of a restyled layer."""
+
+Kinds = dict[str, Callable[[ObjectSet, int, int, int], list[Edit]]]
+KINDS: Kinds = {"redraw": replacements, "add": additions, "restyle": relightings}
+
+
+class Editor(Studio):
+    """The same nodes and Redraw Layers, one scene at a time."""
+
+    def __init__(self, pack: ModuleType, model_name: str):
+        super().__init__(pack, model_name)
+        self.redrawing, self.encoding_layers = pack.nodes.redraw.LayerDiffRedrawLayers, pack.nodes.latents.LayerDiffEncodeLayers
+
+    @torch.inference_mode()
+    def first(self, request: Request, seed: int) -> dict[str, Any]:
+        """The LAYERS of a scene."""
+        sampled, _ = self.sampled([request], seed)
+        settings = {**defaults(self.decode), "samples": sampled, "vae": self.vae}
+        return dict(self.decode.execute(**settings).args[0][0])
+
+    @torch.inference_mode()
+    def redrawn(self, layers: dict[str, Any], request: Request, seed: int,
+                **changes: Any) -> tuple[dict[str, Any], Drawn, Tensor]:
+        """The LAYERS after an edit, the same for the judge, and their latents."""
+        positive, negative, *_ = self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
+                                                        "global_prompt": request.global_prompt,
+                                                        "layer_prompts": request.lines()}).args
+        document, composite, latent = self.redrawing.execute(**{
+            **defaults(self.redrawing), "layers": layers, "model": self.model, "vae": self.vae, "positive": positive,
+            "negative": negative, "seed": seed, **changes}).args
+        pictures = channels_first(torch.cat([layer["image"] for layer in document["layers"]]))
+        coverage = torch.cat([1 - layer["mask"] for layer in document["layers"]])[:, None]
+        drawn = Drawn(len(coverage), pictures, pictures, coverage, channels_first(composite))
+        return document, drawn, latent["samples"]
+
+    @torch.inference_mode()
+    def latents(self, layers: dict[str, Any]) -> Tensor:
+        """What Encode Layers makes of LAYERS."""
+        samples: Tensor = self.encoding_layers.execute(layers, self.vae).args[0]["samples"]
+        return samples
+
+
+def changes_of(kind: str, edit: Edit) -> dict[str, Any]:
+    """What Redraw Layers is told."""
+    if kind == "add":
+        return {"redraw": "", "add_at": edit.layer}
+    return {"redraw": str(edit.layer), "denoise": 1.0 if kind == "redraw" else RESTYLE}
+
+
+def kept_difference(before: dict[str, Any], after: dict[str, Any], edit: Edit, added: bool) -> float:
+    """The largest difference of the pictures and masks of all layers that were to stay, 0..1."""
+    old, new = list(before["layers"]), [layer for number, layer in enumerate(after["layers"]) if number != edit.layer]
+    if not added:
+        del old[edit.layer]
+    return max(float((one[part] - other[part]).abs().max()) for one, other in zip(old, new, strict=True)
+               for part in ("image", "mask"))
+
+
+def run(editor: Editor, judge: Judge, known: References, objects: ObjectSet, edits: int, seed: int) -> dict[str, Any]:
+    """Do all edits of all kinds, and the figures."""
+    progress = Progress(len(KINDS) * edits)
+    right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    ious, lights, kept, same = [], [], [0.0], []
+    for kind, make in KINDS.items():
+        each = [-(-(edits - n) // len(LAYERS)) for n in range(len(LAYERS))]
+        todo = [edit for layers, count in zip(LAYERS, each) for edit in make(objects, layers, count, seed)]
+        for number, edit in enumerate(todo):
+            before = editor.first(edit.before, seed + number)
+            after, drawn, latents = editor.redrawn(before, edit.after, seed + number + 1000, **changes_of(kind, edit))
+            verdict = judge_scenes(judge, [edit.after], drawn)[0]
+            right[kind].append(rights(judge, verdict)[edit.layer - 1])
+            kept.append(kept_difference(before, after, edit, kind == "add"))
+            rows = [n for n in range(drawn.layers) if n != edit.layer]
+            # With an empty layer in the place of the new one: a batch of another size rounds differently.
+            whole = with_new_layer(Document.from_socket(before), edit.layer, "").to_socket() if kind == "add" else before
+            same.append(torch.equal(latents[rows], editor.latents(whole)[rows]))
+            if kind == "restyle":
+                ious.append(float(overlap(1 - before["layers"][edit.layer]["mask"][None], drawn.coverage[edit.layer][None])))
+                lights.append(traits_of(known, [edit.after], drawn)[0].lights[edit.layer - 1] == edit.after.scene.light)
+            progress.add(1, drawn.layers)
+    return {"redraw_accuracy": mean(right["redraw"]), "add_accuracy": mean(right["add"]),
+            "restyle_accuracy": mean(right["restyle"]), "restyle_iou": mean(ious), "restyle_light_accuracy": mean(lights),
+            "kept_difference_of_255": round(255 * max(kept), 4), "kept_latents_equal": mean(same)}
+
+
+def record(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures into a file that may hold others already."""
+    others = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    write_text(path, json.dumps({**others, **figures}, indent=2) + "\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Do the edits, print the figures and write them: into the record, or in output/ where they are too few for one."""
+    parser = argparse.ArgumentParser(prog="dev.py evaluate-edits", description=__doc__)
+    parser.add_argument("--edits", type=a_count(), default=50, help="number of edits of each kind; fewer than "
+                        f"{RECORD_FROM} are a trial run, which is written to output/ and keeps the record")
+    parser.add_argument("--seed", type=a_count(0), default=1)
+    parser.add_argument("--model", help="file name of a LayerDiff model to use instead of the starter")
+    options = parser.parse_args(arguments)
+    if options.edits < len(LAYERS):
+        parser.error(f"--edits is {options.edits}, but at least {len(LAYERS)} are required: one for each number of layers.")
+    inprocess.import_host()
+    import comfy.utils
+
+    comfy.utils.set_progress_bar_enabled(False)
+    pack = inprocess.load_pack()
+    data, started = setup.DEV / "data", time.monotonic()
+    judge = load_judge(JUDGE, torch.device("cpu"))
+    objects = objects_named(load_objects(objects_file(data)), judge.objects)
+    try:
+        editor = Editor(pack, options.model or pack.nodes.load.STARTER)
+        known = references(objects, held_out_renderer(objects, data, editor.canvas, judge.device))
+        figures = run(editor, judge, known, objects, options.edits, options.seed)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    facts = {"edits": options.edits, "seed": options.seed, "restyle_denoise": RESTYLE, "machine": machine(),
+             "seconds": round(time.monotonic() - started, 1)}
+    path = RESULTS if options.edits >= RECORD_FROM else TRIALS / RESULTS.name
+    record(path, {**figures, "redraw_facts": facts})
+    print("\n".join(f"{name:<26} {value:.4f}" for name, value in figures.items()) + f"\nWritten to {path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

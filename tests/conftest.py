@@ -31,7 +31,8 @@ def host_snapshot() -> Snapshot:
         seen[name] = dict(vars(module))
         for label, value in vars(module).items():
             if isinstance(value, type) and value.__module__ == name:
-                seen[f"{name}.{label}"] = dict(vars(value))
+                # Python's own copy module keeps what it found there.
+                seen[f"{name}.{label}"] = {key: entry for key, entry in vars(value).items() if key != "__slotnames__"}
             elif type(value) is dict and not label.startswith("__"):
                 seen[f"{name}.{label}[]"] = {str(key): entry for key, entry in value.items()}
     return seen

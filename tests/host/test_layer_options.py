@@ -222,7 +222,9 @@ class TestEncodeLayerPrompts:
         assert torch.equal(positive[0][0], torch.cat([each[0][0] for each in alone])) and names == "background\nfox"
         assert positive[0][1]["layer_names"] == ["background", "fox"]
 
-    def test_a_clip_with_scheduled_hooks(self, pack, starter) -> None:
+    def test_a_clip_with_scheduled_hooks(self, pack, starter, memory) -> None:
+        if memory == "dynamic":
+            pytest.skip("Without a GPU, hooks on a CLIP have no effect in ComfyUI's own CLIP Text Encode in this mode.")
         hooks = comfy.hooks.HookGroup()
         hook = comfy.hooks.WeightHook(strength_model=0.0, strength_clip=1.0)
         key = next(key for key in starter.clip.patcher.model_state_dict() if key.endswith("mlp.fc1.weight"))

@@ -10,7 +10,7 @@ from . import models
 
 CANVAS = 128
 CFG = 4.0
-RANK = 16
+RANK = 8
 LORAS = 3
 
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .layer_lora import UNET
 from .model import layered
 
 FOLDER = "loras"
+UNET = "diffusion_model."
 DORA_SCALE: dict[type[WeightAdapterBase], int] = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
 """Adapters that add a term to a layer's output, and where among their weights ComfyUI keeps DoRA's scale."""
 RESHAPE = 5

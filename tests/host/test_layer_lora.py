@@ -264,14 +264,14 @@ def test_a_model_that_does_not_fit_into_the_gpu(starter, write, load) -> None:
 def test_the_copies_on_the_gpu_go_with_the_sampling(starter, write, load, memory) -> None:
     model = load(starter.model, write("style"), "2")
     held = model.callbacks["on_cleanup"]["layerdiff_lora"][0].__self__
+    copies = lambda: [len(module.terms.ready) for modules in held.wrapped.values() for module in modules.values()]  # noqa: E731
     seen: list[int] = []
     watched = model.clone()
     watched.set_model_sampler_post_cfg_function(
-        lambda args: (seen.append(sum(len(term.moved) for terms in held.terms.values() for term in terms.values())),
-                      args["denoised"])[1])
+        lambda args: (seen.append(sum(copies())), args["denoised"])[1])
     draw(watched)
     assert min(seen) > 0
-    assert not any(term.moved for terms in held.terms.values() for term in terms.values())
+    assert copies() and not any(copies())
 
 
 class TestWhatIsRefused:

@@ -1,0 +1,116 @@
+"""The terms that LoRAs add to what one module gives: of all LoRAs and layers at once where they are plain matrix products."""
+
+import copy
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from comfy.weight_adapter import LoKrAdapter, LoRAAdapter, WeightAdapterBase
+from comfy.weight_adapter.bypass import get_module_type_info
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+UP, DOWN, ALPHA, CORE = range(4)
+"""Where ComfyUI's LoRA adapter keeps its weights."""
+LOKR_KERNELS, LOKR_CORE = (1, 6), 7
+"""Where its LoKr adapter keeps what it applies as a convolution, and the core that holds the kernel instead."""
+
+Strengths = tuple[tuple[float, ...], ...]
+Products = list[tuple[slice, Tensor, Tensor]]
+Others = list[tuple[slice, float, WeightAdapterBase]]
+
+
+class Terms:
+    """What the LoRAs of a MODEL add to the output of one linear layer or convolution."""
+
+    def __init__(self, module: nn.Module, adapters: list[WeightAdapterBase | None]):
+        self.adapters = [None if adapter is None else fitted(adapter, module) for adapter in adapters]
+        facts = get_module_type_info(module)
+        self.conv = facts["is_conv"]
+        # A convolution of one pixel is a matrix product too, and several times as fast as one.
+        self.pointwise = not self.conv or ({*facts["kernel_size"], *facts["stride"], facts["groups"]} == {1}
+                                           and {*facts["padding"]} == {0})
+        self.ready: dict[Any, tuple[Products, Others]] = {}
+
+    def add(self, x: Tensor, out: Tensor, strengths: Strengths) -> None:
+        """Add the terms to `out` in place. x, out: [scenes, layers, rows of a layer, ...]; strengths: of each LoRA in each
+        layer."""
+        # A batched product adds into memory that lies in order; else it would go into a copy.
+        key = (x.device, x.dtype, out.is_contiguous() and out.dtype == x.dtype, strengths)
+        if key not in self.ready:
+            self.ready[key] = self.prepared(*key)
+        products, others = self.ready[key]
+        for rows, down, up in products:
+            count, outputs = down.shape[0], up.shape[1 if self.conv else 2]
+            for scene in range(x.shape[0]):
+                part, to = x[scene, rows], out[scene, rows]
+                if self.conv:
+                    to.view(count, outputs, -1).baddbmm_(up, torch.bmm(down, part.reshape(count, part.shape[2], -1)))
+                else:
+                    to.view(count, -1, outputs).baddbmm_(torch.bmm(part.reshape(count, -1, part.shape[-1]), down), up)
+        for rows, strength, adapter in others:
+            part = x[:, rows]
+            term = adapter.h(part.flatten(0, 2), out)
+            out[:, rows].add_(term.unflatten(0, part.shape[:3]), alpha=strength)
+
+    def prepared(self, device: torch.device, dtype: torch.dtype, in_order: bool, strengths: Strengths) -> tuple[Products, Others]:
+        """The weights where and as they are needed: products of the plain LoRAs of all layers, and what other kinds add."""
+        of_layer: list[list[tuple[Tensor, Tensor]]] = [[] for _ in strengths[0]]
+        others: Others = []
+        for adapter, shares in zip(self.adapters, strengths):
+            if adapter is None:
+                continue
+            if in_order and self.pointwise and isinstance(adapter, LoRAAdapter) and adapter.weights[CORE] is None:
+                down, up = plain_product(adapter)
+                for pairs, share in zip(of_layer, shares):
+                    if share:
+                        pairs.append((down, share * up))
+                continue
+            moved = copy.copy(adapter)
+            moved.weights = tuple(part.to(device, dtype) if isinstance(part, Tensor) else part for part in adapter.weights)
+            others += [(slice(start, stop), share, moved) for start, stop, share in neighbours(shares)]
+        products = [(rows, *(part.to(device, dtype) for part in self.stacked(of_layer[rows])))
+                    for rows in (slice(start, stop) for start, stop, some in neighbours([bool(pairs) for pairs in of_layer]))]
+        return products, others
+
+    def stacked(self, of_layer: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
+        """The products of some layers in one batch: several LoRAs on one layer are one of a higher rank, and lower ranks are
+        filled up with zeros. Laid out as they are multiplied."""
+        pairs = [(torch.cat([down for down, _ in layer]), torch.cat([up for _, up in layer], dim=1)) for layer in of_layer]
+        rank = max(len(down) for down, _ in pairs)
+        down = torch.stack([pad(part, (0, 0, 0, rank - len(part))) for part, _ in pairs])
+        up = torch.stack([pad(part, (0, rank - part.shape[1])) for _, part in pairs])
+        return (down, up) if self.conv else (down.mT.contiguous(), up.mT.contiguous())
+
+
+def plain_product(adapter: LoRAAdapter) -> tuple[Tensor, Tensor]:
+    """A LoRA's change of a weight as a product, up @ down: down [rank, inputs], and up [outputs, rank] with the file's scale."""
+    up, down, alpha = (adapter.weights[index] for index in (UP, DOWN, ALPHA))
+    down = down.flatten(1).float()
+    return down, up.flatten(1).float() * (1.0 if alpha is None else alpha / len(down))
+
+
+def neighbours(strengths: Sequence[float]) -> list[tuple[int, int, float]]:
+    """Neighbouring layers of one strength: (first, last + 1, strength), of strength 0 none."""
+    found, start = [], 0
+    for strength, group in groupby(strengths):
+        stop = start + len(list(group))
+        if strength:
+            found.append((start, stop, strength))
+        start = stop
+    return found
+
+
+def fitted(adapter: WeightAdapterBase, module: nn.Module) -> WeightAdapterBase:
+    """A copy of an adapter that knows its module, which ComfyUI's `h` relies on."""
+    made, facts = copy.copy(adapter), get_module_type_info(module)
+    made.multiplier, made.is_conv, made.conv_dim = 1.0, facts["is_conv"], facts["conv_dim"]
+    made.kernel_size, made.in_channels, made.out_channels = facts["kernel_size"], facts["in_channels"], facts["out_channels"]
+    made.kw_dict = {key: facts[key] for key in ("stride", "padding", "dilation", "groups")} if made.is_conv else {}
+    if isinstance(made, LoKrAdapter) and made.is_conv and made.weights[LOKR_CORE] is None:  # files keep the kernel flat
+        made.weights = tuple(part.unflatten(1, (-1, *made.kernel_size)) if number in LOKR_KERNELS and isinstance(part, Tensor)
+                             and part.ndim == 2 else part for number, part in enumerate(made.weights))
+    if not made.is_conv:  # some files keep those of linear layers as convolutions of one pixel
+        made.weights = tuple(part.flatten(1) if isinstance(part, Tensor) and part.ndim == 4 else part for part in made.weights)
+    return made

@@ -24,8 +24,9 @@ class LatentPool:
 
     Layers of a scene share only properties of the scene (style, light and its side, slots, sizes), so a scene can be assembled
     from layers that were drawn and encoded separately. Tensors, with normalised latents in bf16: `things` [2, N, 2C, h, w] and
-    `coverage` [2, N, 1, h, w], where N is laid out as `shape` (variants, objects, styles, lights, slots, sizes); `places`
-    [2, pictures, C, h, w]; `white` [1, C, h, w]. The first axis is the side that the light comes from.
+    `coverage` [2, N, 1, h, w], where N is laid out as `shape` (variants, objects, styles, lights, slots, sizes); `boxes`
+    [2, N, 4], left, top, right and bottom of each object, 0..1; `places` [2, pictures, C, h, w]; `white` [1, C, h, w]. The
+    first axis is the side that the light comes from.
     """
 
     def __init__(self, tensors: dict[str, Tensor], shape: tuple[int, ...]):
@@ -42,18 +43,19 @@ class LatentPool:
             return latents.unflatten(0, both.shape[:2]).to(torch.bfloat16)
 
         shape = (variants, len(renderer.objects), renderer.images.shape[1], len(LIGHTS), len(SLOTS), len(SIZES))
-        things, coverages = [], []
+        things, coverages, boxes = [], [], []
         for part in torch.arange(math.prod(shape), device=renderer.device).split(PART):
             _, *fields = torch.unravel_index(part, shape)
             picture, coverage = renderer.foregrounds(Items(*fields))
             latents = torch.cat([encoded(picture), encoded(coverage)], dim=2)
             small = F.adaptive_avg_pool2d(coverage, latents.shape[-1])
             things.append(latents)
+            boxes.append(torch.stack([box_of(coverage), box_of(coverage.flip(-1))]))
             coverages.append(torch.stack([small, small.flip(-1)]).to(torch.bfloat16))
         places = [encoded(part.permute(0, 3, 1, 2).float() / 255) for part in renderer.bank.split(PART)]
         white = encoded(torch.ones(1, 3, renderer.canvas, renderer.canvas, device=renderer.device))[0]
-        tensors = {"things": torch.cat(things, 1), "coverage": torch.cat(coverages, 1), "places": torch.cat(places, 1),
-                   "white": white}
+        tensors = {"things": torch.cat(things, 1), "coverage": torch.cat(coverages, 1), "boxes": torch.cat(boxes, 1),
+                   "places": torch.cat(places, 1), "white": white}
         return cls(tensors, shape)
 
     @classmethod
@@ -79,6 +81,10 @@ class LatentPool:
         style, light, slot and size. Returns normalised latents [B * K, 2C, h, w], and coverage [B * K, 1, h, w] in 0..1, which
         is 1 everywhere for the background.
         """
+        return self.boxed_scenes(place, side, foregrounds)[:2]
+
+    def boxed_scenes(self, place: Tensor, side: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the box of each layer [B * K, 4], that of the background the whole canvas."""
         *fields, slot, size = foregrounds.unbind(-1)
         lit = side[:, None].expand_as(slot)
         slot = torch.where(lit == 1, len(SLOTS) - 1 - slot, slot)  # mirrored layers were drawn on the other side
@@ -89,4 +95,19 @@ class LatentPool:
         background = torch.cat([background, self.tensors["white"].expand_as(background)], dim=1)[:, None]
         cover = torch.ones_like(background[:, :, :1])
         latents = torch.cat([background, self.tensors["things"][lit, index]], dim=1).flatten(0, 1)
-        return latents.float(), torch.cat([cover, self.tensors["coverage"][lit, index]], dim=1).flatten(0, 1)
+        whole = torch.tensor([0.0, 0.0, 1.0, 1.0], device=place.device).expand(len(place), 1, 4)
+        boxes = torch.cat([whole, self.tensors["boxes"][lit, index]], dim=1).flatten(0, 1)
+        return latents.float(), torch.cat([cover, self.tensors["coverage"][lit, index]], dim=1).flatten(0, 1), boxes
+
+
+def box_of(coverage: Tensor) -> Tensor:
+    """[N, 1, H, W] in 0..1 -> the boxes [N, 4] around what is covered by half and more: left, top, right, bottom, 0..1."""
+    there = coverage[:, 0] >= 0.5
+    edges = []
+    for axis, side in ((1, there.shape[2]), (2, there.shape[1])):
+        line = there.any(axis)
+        first = line.float().argmax(-1)
+        last = side - line.flip(-1).float().argmax(-1)
+        edges.append((first / side, last / side))
+    (left, right), (top, bottom) = edges
+    return torch.stack([left, top, right, bottom], dim=-1)

@@ -1,0 +1,78 @@
+"""Trains a ControlNet of a layered model: a white box on black says where a layer's object is to be."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import diffusion
+from .layerdiff import EMPTY_WEIGHT, Batch, LayerDiff, plain_attention
+
+HINTED = 0.7
+GLOBAL_DROPPED = 0.6
+PROMPTS_DROPPED = 0.1
+PURE_NOISE = 0.4
+
+
+def begin_from(control: nn.Module, unet: nn.Module) -> None:
+    """Start a ControlNet of ComfyUI's class as the paper does (Zhang et al. 2023): the UNet's own weights where it has the same
+    part, and nothing added yet."""
+    own = control.state_dict()
+    fitting = {key: value for key, value in unet.state_dict().items() if key in own and own[key].shape == value.shape}
+    control.load_state_dict(fitting, strict=False)
+    ends = [part for name, part in control.named_modules() if name.startswith(("zero_convs.", "middle_block_out."))]
+    for part in (*ends, list(control.get_submodule("input_hint_block").children())[-1]):
+        if isinstance(part, nn.Conv2d):
+            nn.init.zeros_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def box_hints(boxes: Tensor, side: int) -> Tensor:
+    """Boxes [N, 4], left, top, right and bottom in 0..1 -> pictures [N, 3, side, side], white inside on black."""
+    middle = (torch.arange(side, device=boxes.device) + 0.5) / side
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    across, down = (middle >= left) & (middle < right), (middle >= top) & (middle < bottom)
+    return (down[:, :, None] & across[:, None, :]).float()[:, None].expand(-1, 3, -1, -1)
+
+
+def draw_hinted(count: int, layers: int, device: torch.device) -> Tensor:
+    """Which layers of a batch of scenes get a hint, [count * layers]; the background never, and at least one in a batch."""
+    chosen = torch.rand(count, layers, device=device) < HINTED
+    chosen[:, 0] = False
+    chosen[0, layers - 1] = layers > 1
+    return chosen.flatten()
+
+
+def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Tensor, hints: Tensor, chosen: Tensor,
+                 batch: Batch, empty: Tensor, alphas: Tensor, prediction: str) -> Tensor:
+    """The denoising loss of the frozen model over scenes in which some layers have a hint (ControlNet, Zhang et al. 2023).
+
+    x0 [N, 2C, h, w] normalised, layers innermost; coverage [N, 1, h, w]; hints [N, 3, H, W]; chosen [N], the layers whose hint
+    counts: the control runs on their rows alone, as in ComfyUI. The global prompt, which also says where objects are, is
+    dropped more often than not, and the loss counts the hinted rows, since no other can change (ours). empty [T]: the rows of
+    the empty prompt.
+    """
+    count, layers, device = len(batch.place), batch.layers, x0.device
+    with torch.no_grad():
+        context, plain = model.context(batch.rows, batch.global_rows)
+        none = model.encode(empty[None])[:, None]
+        chance = torch.rand(count, 1, 1, 1, device=device)
+        context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
+        context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
+        timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas, PURE_NOISE))
+        noise = torch.randn_like(x0)
+        noisy = diffusion.add_noise(x0, noise, alpha_bar)
+    added = control(noisy.chunk(2, dim=1)[0][chosen], hints[chosen], timestep[chosen].float(), context[chosen])
+    predicted = model.unet(noisy, timestep.float(), context, control=spread(added, chosen), layers=layers,
+                           transformer_options={"optimized_attention_override": plain_attention})
+    wanted = diffusion.target(x0, noise, alpha_bar, prediction)
+    picture, mask = torch.ones_like(x0).chunk(2, dim=1)
+    weight = torch.cat([picture * (EMPTY_WEIGHT + (1 - EMPTY_WEIGHT) * (coverage > 0)), mask], dim=1).sqrt()
+    rows = diffusion.loss((predicted.float() * weight)[chosen], (wanted * weight)[chosen], alpha_bar[chosen], prediction)
+    return rows.mean()
+
+
+def spread(added: dict[str, list[Tensor]], chosen: Tensor) -> dict[str, list[Any]]:
+    """What a control adds to the chosen rows, as what it adds to all of them."""
+    return {place: [part.new_zeros(len(chosen), *part.shape[1:]).index_put((chosen.nonzero()[:, 0],), part) for part in parts]
+            for place, parts in added.items()}

@@ -88,7 +88,8 @@ def draw_workflows(server: Server) -> None:
     for path in sorted(WORKFLOWS.glob("*.json")):
         result = server.client.run(json.loads((PROMPTS / path.name).read_text("utf-8")))
         scenes = [[open_rgba(server, file) for file in output["layer_pictures"][0]]
-                  for output in result.outputs.values() if "layer_panel" in output and "layer_pictures" in output]
+                  for _, output in sorted(result.outputs.items(), key=lambda entry: int(entry[0]))
+                  if "layer_panel" in output and "layer_pictures" in output]
         save(cover(scenes), path.with_suffix(".jpg"), quality=88)
 
 

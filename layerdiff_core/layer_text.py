@@ -34,7 +34,7 @@ class LayerEntry:
                              f"\"2:4\" is not part of it and must be larger than the first. {EXAMPLE}")
         missing = [number for number in (chosen[0], chosen[-1]) if not 0 <= number < layers]
         if missing:
-            raise ValueError(f"{self.text!r} speaks of a layer that does not exist. There are {layers} layers per scene, "
+            raise ValueError(f"{self.text!r} refers to a layer that does not exist. There are {layers} layers per scene, "
                              f"numbered 0 to {layers - 1}.")
         return chosen
 
@@ -66,12 +66,6 @@ def parse_layer_text(text: str, default_strength: float, names: Sequence[str] = 
 
 
 def _bounds(part: str, which: str, names: Sequence[str]) -> tuple[int | None, int | None]:
-    called = [name.strip().casefold() for name in names]
-    if which.casefold() in called:
-        if called.count(which.casefold()) > 1:
-            raise ValueError(f"There are {called.count(which.casefold())} layers with the name {which!r}. Enter their numbers.")
-        number = called.index(which.casefold())
-        return number, number + 1
     if re.fullmatch(NUMBER, which):
         return int(which), int(which) + 1 if which != "-1" else None
     if span := SPAN.fullmatch(which):
@@ -79,7 +73,12 @@ def _bounds(part: str, which: str, names: Sequence[str]) -> tuple[int | None, in
         return start, stop
     if dashed := DASHED.fullmatch(which):
         return int(dashed["first"]), int(dashed["last"]) + 1
-    known = f" The layers are called {', '.join(map(repr, names[:10]))}." if names else ""
+    alike = [number for number, name in enumerate(names) if name.strip().casefold() == which.casefold()]
+    if len(alike) > 1:
+        raise ValueError(f"The layers {' and '.join(map(str, alike))} are all called {which!r}. Enter their numbers instead.")
+    if alike:
+        return alike[0], alike[0] + 1
+    known = f" The layers are called {', '.join(names[:10])}." if names else ""
     raise ValueError(f"{part[:100]!r} is not a layer. {EXAMPLE}{known}")
 
 
@@ -96,3 +95,17 @@ def strengths_of(entries: Sequence[LayerEntry], layers: int) -> list[float]:
 def layer_strengths(text: str, default_strength: float, layers: int, names: Sequence[str] = ()) -> list[float]:
     """The strength of each of `layers` layers by such a text, as `parse_layer_text` and `strengths_of` say."""
     return strengths_of(parse_layer_text(text, default_strength, names), layers)
+
+
+def listed_strengths(entries: Sequence[LayerEntry], layers: int, most: float) -> dict[int, float]:
+    """{layer: strength} in the order of the text. ValueError if a layer does not exist, is listed twice, or has a strength that
+    is not from 0 to `most`."""
+    listed: dict[int, float] = {}
+    for entry in entries:
+        if not 0 <= entry.strength <= most:
+            raise ValueError(f"{entry.text[:100]!r} has a strength that is not from 0 to {most:g}. Write for example \"1=0.5\".")
+        for number in entry.of(layers):
+            if number in listed:
+                raise ValueError(f"Layer {number} is listed twice. List each layer once.")
+            listed[number] = entry.strength
+    return listed

@@ -4,10 +4,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..layerdiff_core.chosen import parse_layer_strengths
+from ..layerdiff_core.layer_text import listed_strengths, parse_layer_text
 from .host.conditioning import layers_and_names
 from .host.control import apply_to_layers
 from .inputs import check_limits
+
+MAX_STRENGTH = 10.0
 
 
 class LayerDiffApplyControlNet(io.ComfyNode):
@@ -52,7 +54,7 @@ class LayerDiffApplyControlNet(io.ComfyNode):
                 start_percent: float, end_percent: float, vae: Any = None) -> io.NodeOutput:
         check_limits(cls, strength=strength, start_percent=start_percent, end_percent=end_percent)
         count, names = layers_and_names(positive, negative)
-        strengths = parse_layer_strengths(layers, count, names, strength)
+        strengths = listed_strengths(parse_layer_text(layers, strength, names), count, MAX_STRENGTH)
         return io.NodeOutput(*apply_to_layers((positive, negative), control_net, image, count, strengths, start_percent,
                                               end_percent, vae))
 

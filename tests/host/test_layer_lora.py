@@ -282,7 +282,7 @@ class TestWhatIsRefused:
     def test_layers_that_are_none(self, starter, write, load) -> None:
         with pytest.raises(ValueError, match="'fox' is not a layer"):
             load(starter.model, write("style"), "fox")
-        with pytest.raises(ValueError, match="'5=0.5' speaks of a layer that does not exist. There are 3 layers per scene"):
+        with pytest.raises(ValueError, match="'5=0.5' refers to a layer that does not exist. There are 3 layers per scene"):
             draw(load(starter.model, write("style"), "0, 5=0.5"))
 
     @pytest.mark.parametrize("strength", [float("nan"), 101.0])

@@ -274,11 +274,11 @@ class TestTheNode:
             starter.clip, starter.enhancer, "", "sky: a sky\nred fox: a fox\nballoon: a balloon", "", 1.0).args
         found, _ = node(pack, positive, negative, net, torch.rand(1, 8, 8, 3), "Red Fox=0.5")
         assert found[0][1]["control"].chosen == (1,) and found[0][1]["control"].control.strength == 0.5
-        with pytest.raises(ValueError, match="'cat' is not a layer. The layers are called sky, red fox, balloon"):
+        with pytest.raises(ValueError, match="'cat' is not a layer. .* The layers are called sky, red fox, balloon"):
             node(pack, positive, negative, net, torch.rand(1, 8, 8, 3), "cat")
 
     @pytest.mark.parametrize("change, words", [
-        ({"layers": "4"}, "no layer 4"), ({"hints": 3}, "3 hint images for 2 layers"), ({"plain": True}, "not layered"),
+        ({"layers": "4"}, "'4' refers to a layer that does not exist"), ({"hints": 3}, "3 hint images for 2 layers"), ({"plain": True}, "not layered"),
         ({"strength": 11.0}, "strength is 11.0, but must be between"), ({"negative": 2}, "for 2 and 4 layers"),
     ])
     def test_what_is_refused(self, pack, given, change, words) -> None:

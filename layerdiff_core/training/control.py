@@ -23,8 +23,8 @@ def begin_from(control: nn.Module, unet: nn.Module) -> None:
     ends = [part for name, part in control.named_modules() if name.startswith(("zero_convs.", "middle_block_out."))]
     for part in (*ends, list(control.get_submodule("input_hint_block").children())[-1]):
         if isinstance(part, nn.Conv2d):
-            nn.init.zeros_(part.weight)
-            nn.init.zeros_(part.bias)
+            for weight in part.parameters():
+                nn.init.zeros_(weight)
 
 
 def box_hints(boxes: Tensor, side: int) -> Tensor:

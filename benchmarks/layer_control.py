@@ -1,4 +1,4 @@
-"""What a ControlNet costs on one layer of four and on all of them, a hint each: its own run, as ComfyUI's sampling asks for it."""
+"""What a ControlNet costs on one layer of four and on all of them, a hint each: its own run, as sampling asks for it."""
 
 from collections.abc import Callable
 from types import ModuleType

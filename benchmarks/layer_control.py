@@ -1,4 +1,4 @@
-"""What a ControlNet costs on one layer of four and on all of them: the control's own run, as ComfyUI's sampling asks for it."""
+"""What a ControlNet costs on one layer of four and on all of them, a hint each: its own run, as sampling asks for it."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -28,11 +28,11 @@ def sides(pack: ModuleType) -> dict[str, Callable[[], Any]]:
     rows = 2 * models.LAYERS
     x = torch.randn(rows, 2 * channels, SIDE, SIDE, device=device)
     given = {"c_crossattn": models.prompts(described, rows).to(device)}
-    hint = torch.rand(1, 8 * SIDE, 8 * SIDE, 3)
 
     def run(layers: list[int]) -> Callable[[], Any]:
-        ((_, options),), = control.apply_to_layers([[[None, {}]]], net, hint, models.LAYERS, dict.fromkeys(layers, 1.0), 0.0, 1.0,
-                                                   None)
+        hints = torch.rand(len(layers), 8 * SIDE, 8 * SIDE, 3)
+        ((_, options),), = control.apply_to_layers([[[None, {}]]], net, hints, models.LAYERS, dict.fromkeys(layers, 1.0), 0.0,
+                                                   1.0, None)
         shown = control.PictureControl(options["control"], channels, models.LAYERS)
         shown.pre_run(model.model, model.model.model_sampling.percent_to_sigma)
 

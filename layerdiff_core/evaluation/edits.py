@@ -66,5 +66,8 @@ def relightings(objects: ObjectSet, layers: int, count: int, seed: int) -> list[
 
 def _edit(before: Scene, after: Scene, objects: ObjectSet, layer: int, rng: np.random.Generator) -> Edit:
     words = int(rng.integers(1 << 32))
-    old, new = (request_of(scene, objects, *captions(scene, objects, np.random.default_rng(words))) for scene in (before, after))
-    return Edit(old, new, layer)
+
+    def asked(scene: Scene) -> Request:
+        return request_of(scene, objects, *captions(scene, objects, np.random.default_rng(words)))
+
+    return Edit(asked(before), asked(after), layer)

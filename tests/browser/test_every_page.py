@@ -177,8 +177,9 @@ SEARCH = """words => document.querySelector("#vue-app").__vue_app__.config.globa
 # The node, and among how many first. Once the page knows how often nodes are used, those come before others in this order.
 FOUND = {
     "layer": ("SetLayer", 1), "text to layers": ("SMGKSampler", 1), "text2layer": ("LoadModel", 1),
-    "regenerate": ("FreeLayers", 8), "redraw": ("FreeLayers", 1), "regenerate layer": ("FreeLayers", 1),
-    "edit layer": ("FreeLayers", 3), "remove background layer": ("SetLayer", 1), "delete layer": ("SetLayer", 1),
+    "regenerate": ("FreeLayers", 8), "redraw": ("RedrawLayers", 1), "regenerate layer": ("RedrawLayers", 2),
+    "edit layer": ("RedrawLayers", 4), "inpaint layer": ("RedrawLayers", 2),
+    "remove background layer": ("SetLayer", 1), "delete layer": ("SetLayer", 1),
     "rotate layer": ("SetLayer", 1), "alpha": ("DecodeLayers", 9), "split layers": ("DecodeLayers", 1),
     "merge layers": ("CompositeLayers", 1), "photoshop": ("ExportLayers", 1), "halo": ("HealSeams", 5),
 }  # fmt: skip

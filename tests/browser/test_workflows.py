@@ -43,6 +43,8 @@ def test_no_node_grows_over_another_with_its_pictures(page: Page, page_server: S
     for node in workflow["nodes"]:
         if node["type"] in ("KSampler", "LayerDiffSMGKSampler"):
             node["widgets_values"][2] = 1
+        elif node["type"] == "LayerDiffRedrawLayers":
+            node["widgets_values"][4] = 1
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     PanelPage(page, page_server).press_run()
     page.wait_for_timeout(1500)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .edges import bleed_colours, soft_threshold
 from .latents import free_mask
-from .layers import Document, Layer, make_document
-from .placement import layer_pixels
+from .layers import Document, make_document
+from .placement import placed_pixels
 
 EMPTY_SHARE = 0.002
 """Share of the image. A layer that covers less is a speck and counts as empty."""
@@ -30,8 +30,7 @@ def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, s
 
 def scene_documents(pictures: Tensor, coverage: Tensor, layers: int, names: str) -> list[Document]:
     """A document for each scene from the results of `finish_layers`. names: one per line; layers without one get a number."""
-    titles = named_lines(names)[:layers]
-    titles += ["background" if number == 0 else f"layer {number}" for number in range(len(titles), layers)]
+    titles = numbered(named_lines(names)[:layers], layers)
     return [make_document(p, c, titles) for p, c in zip(pictures.split(layers), coverage.split(layers))]
 
 
@@ -43,16 +42,9 @@ def edited_pixels(pictures: Tensor, coverage: Tensor, layers: int, edited: Mappi
     """
     pairs = list(zip(pictures.split(layers), coverage.split(layers)))
     for scene, document in edited.items():
-        placed = [_on_canvas(layer, document) for layer in document.layers]
+        placed = [placed_pixels(layer, document.canvas) for layer in document.layers]
         pairs[scene] = (torch.cat([p for p, _ in placed]).to(pictures), torch.cat([c for _, c in placed]).to(coverage))
     return torch.cat([p for p, _ in pairs]), torch.cat([c for _, c in pairs])
-
-
-def _on_canvas(layer: Layer, document: Document) -> tuple[Tensor, Tensor]:
-    if layer.is_upright and (layer.x, layer.y, layer.w, layer.h) == (0, 0, *document.canvas):
-        # The layer is where it was decoded, and its colours are already extended.
-        return layer.image, layer.coverage
-    return layer_pixels(Document([layer], document.canvas))
 
 
 def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
@@ -73,3 +65,9 @@ def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
 def named_lines(names: str) -> list[str]:
     """The names in a text, one per line."""
     return [line.strip() for line in names.splitlines() if line.strip()]
+
+
+def numbered(titles: list[str], layers: int) -> list[str]:
+    """The names of so many layers, bottom first. Layers without one, at the end of the list or "", are named by number."""
+    titles = titles + [""] * (layers - len(titles))
+    return [title or ("background" if number == 0 else f"layer {number}") for number, title in enumerate(titles)]

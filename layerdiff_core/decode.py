@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from .edges import bleed_colours, soft_threshold
-from .layers import Document, Layer, make_document
-from .placement import layer_pixels
+from .layers import Document, make_document
+from .placement import placed_pixels
 
 CENTRE, SOFTNESS = 0.5, 0.4
 """Of the mask's step, in greys, unless the user says otherwise."""
@@ -37,8 +37,7 @@ def finish(numbers: Sequence[int], pictures: Tensor, masks: Tensor, centre: floa
 
 def scene_documents(pictures: Tensor, coverage: Tensor, layers: int, names: str) -> list[Document]:
     """A document for each scene from the results of `finish_layers`. names: one per line; layers without one get a number."""
-    titles = named_lines(names)[:layers]
-    titles += ["background" if number == 0 else f"layer {number}" for number in range(len(titles), layers)]
+    titles = numbered(named_lines(names)[:layers], layers)
     return [make_document(p, c, titles) for p, c in zip(pictures.split(layers), coverage.split(layers))]
 
 
@@ -50,16 +49,9 @@ def edited_pixels(pictures: Tensor, coverage: Tensor, layers: int, edited: Mappi
     """
     pairs = list(zip(pictures.split(layers), coverage.split(layers)))
     for scene, document in edited.items():
-        placed = [_on_canvas(layer, document) for layer in document.layers]
+        placed = [placed_pixels(layer, document.canvas) for layer in document.layers]
         pairs[scene] = (torch.cat([p for p, _ in placed]).to(pictures), torch.cat([c for _, c in placed]).to(coverage))
     return torch.cat([p for p, _ in pairs]), torch.cat([c for _, c in pairs])
-
-
-def _on_canvas(layer: Layer, document: Document) -> tuple[Tensor, Tensor]:
-    if layer.is_upright and (layer.x, layer.y, layer.w, layer.h) == (0, 0, *document.canvas):
-        # The layer is where it was decoded, and its colours are already extended.
-        return layer.image, layer.coverage
-    return layer_pixels(Document([layer], document.canvas))
 
 
 def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
@@ -88,3 +80,9 @@ def warnings_of(names: Sequence[str], coverage: Tensor) -> list[str]:
 def named_lines(names: str) -> list[str]:
     """The names in a text, one per line."""
     return [line.strip() for line in names.splitlines() if line.strip()]
+
+
+def numbered(titles: list[str], layers: int) -> list[str]:
+    """The names of so many layers, bottom first. Layers without one, at the end of the list or "", are named by number."""
+    titles = titles + [""] * (layers - len(titles))
+    return [title or ("background" if number == 0 else f"layer {number}") for number, title in enumerate(titles)]

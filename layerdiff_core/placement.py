@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .edges import bleed_colours
+from .edges import EMPTY, bleed_colours
 from .layers import Document, Layer
 
 
@@ -67,6 +67,25 @@ def upright(layer: Layer, canvas: tuple[int, int]) -> Layer | None:
     height, width = placed.coverage.shape[1:]
     return layer.with_pixels(placed.image, placed.coverage, x=placed.left, y=placed.top, w=width, h=height, rotation=0.0,
                              flip_h=False, flip_v=False)  # fmt: skip
+
+
+def placed_pixels(layer: Layer, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A layer as it lies on the canvas: an image [1,H,W,3] and coverage [1,H,W], 0..1, without opacity.
+
+    canvas: width, height. The layer's own colours where it is, the nearest ones beyond its edge. A layer that fills the canvas
+    is returned as it is, because its colours beyond the edge are its own too.
+    """
+    if layer.is_upright and (layer.x, layer.y, layer.w, layer.h) == (0, 0, *canvas):
+        return layer.image, layer.coverage
+    image, coverage = (layer.image.new_zeros(1, canvas[1], canvas[0], *rest) for rest in ((3,), ()))
+    placed = place(layer, canvas)
+    if placed is None:
+        return image, coverage
+    rows = slice(placed.top, placed.top + placed.coverage.shape[1])
+    columns = slice(placed.left, placed.left + placed.coverage.shape[2])
+    image[:, rows, columns], coverage[:, rows, columns] = placed.image, placed.coverage
+    beyond = bleed_colours(image.movedim(-1, 1), coverage[:, None]).movedim(1, -1)
+    return torch.where(coverage[..., None] >= EMPTY, image, beyond), coverage
 
 
 def layer_pixels(document: Document) -> tuple[Tensor, Tensor]:

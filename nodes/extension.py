@@ -2,10 +2,26 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import composite, control, decode, exchange, keep, latents, load, lora, prompts, redraw, sample, save, seams, train
+from . import (
+    composite,
+    control,
+    convert,
+    decode,
+    exchange,
+    keep,
+    latents,
+    load,
+    lora,
+    prompts,
+    redraw,
+    sample,
+    save,
+    seams,
+    train,
+)
 from .host import folders
 
-MODULES = (load, lora, prompts, control, latents, sample, keep, redraw, decode, composite, seams, save, exchange, train)
+MODULES = (load, lora, prompts, control, latents, sample, keep, redraw, decode, convert, composite, seams, save, exchange, train)
 """In the order in which data flows through their nodes."""
 
 

@@ -17,7 +17,7 @@ HOST_NODES = (
     "LatentCutToBatch", "LatentBatch", "LatentBatchSeedBehavior", "RebatchLatents", "SetLatentNoiseMask", "LatentCompositeMasked",
     "LoadLatent", "VAELoader", "VAEEncode", "VAEEncodeForInpaint", "VAEDecode", "KSampler", "KSamplerAdvanced",
     "EmptyImage", "ImageScale", "ImageCrop", "ImageBatch", "ImageFlip", "ImageFromBatch", "ImagePadForOutpaint", "MaskToImage",
-    "SolidMask", "InvertMask", "CropMask", "GrowMask", "ImageToMask",
+    "SolidMask", "InvertMask", "CropMask", "GrowMask", "ImageToMask", "JoinImageWithAlpha", "RepeatImageBatch",
     "RescaleCFG", "FreeU", "FreeU_V2", "HyperTile", "TomePatchModel", "ModelSamplingDiscrete", "PatchModelAddDownscale",
     "DifferentialDiffusion", "PerturbedAttentionGuidance", "SelfAttentionGuidance", "PerpNeg", "Mahiro", "CFGZeroStar", "APG",
     "EasyCache", "LazyCache", "ModelMergeSimple", "ModelMergeAdd", "CLIPMergeSimple", "ContextWindowsManual", "NAGuidance",

@@ -4,11 +4,13 @@ import { app } from "../../scripts/app.js";
 
 // By default the page lists nodes in order of registration, with ComfyUI's own and other packs' nodes before this pack's.
 const AFTER = {
-  LAYERS: ["CompositeLayers", "SetLayer", "SaveLayers", "ExportLayers", "PreviewLayers", "HealSeams", "EncodeLayers", "KeepLayers"],
+  LAYERS: ["CompositeLayers", "SetLayer", "SaveLayers", "ExportLayers", "PreviewLayers", "HealSeams", "GetLayer", "MergeLayers",
+    "EncodeLayers", "KeepLayers"],
   LAYER_ENHANCER: ["EncodePrompts"],
 };
 const BEFORE = {
-  LAYERS: ["DecodeLayers", "ImportLayers", "SetLayer", "CompositeLayers", "HealSeams"],
+  LAYERS: ["DecodeLayers", "ImportLayers", "SetLayer", "CompositeLayers", "ImagesToLayers", "LayersFromMasks", "MergeLayers",
+    "HealSeams"],
   LAYER_ENHANCER: ["LoadModel", "ApplyAdapter"],
 };
 

@@ -18,7 +18,7 @@ NODES = {
     "LayerDiffLoadModel", "LayerDiffApplyAdapter", "LayerDiffEncodePrompts", "LayerDiffStackConditioning",
     "LayerDiffEmptyLatent", "LayerDiffEncodeLayers", "LayerDiffFreeLayers", "LayerDiffSelfMaskGuidance",
     "LayerDiffSMGKSampler", "LayerDiffKeepLayers", "LayerDiffDecodeLayers", "LayerDiffSetLayer", "LayerDiffCompositeLayers",
-    "LayerDiffHealSeams",
+    "LayerDiffHealSeams", "LayerDiffImagesToLayers", "LayerDiffLayersFromMasks", "LayerDiffGetLayer", "LayerDiffMergeLayers",
     "LayerDiffPreviewLayers", "LayerDiffSaveLayers", "LayerDiffExportLayers", "LayerDiffImportLayers", "LayerDiffCreateAdapter",
 }
 

@@ -278,7 +278,7 @@ class TestTheNode:
             node(pack, positive, negative, net, torch.rand(1, 8, 8, 3), "cat")
 
     @pytest.mark.parametrize("change, words", [
-        ({"layers": "4"}, "'4' refers to a layer"), ({"hints": 3}, "3 hint images for 2 layers"), ({"plain": True}, "not layered"),
+        ({"layers": "4"}, "'4' refers to"), ({"hints": 3}, "3 hint images for 2 layers"), ({"plain": True}, "not layered"),
         ({"strength": 11.0}, "strength is 11.0, but must be between"), ({"negative": 2}, "for 2 and 4 layers"),
     ])
     def test_what_is_refused(self, pack, given, change, words) -> None:

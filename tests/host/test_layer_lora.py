@@ -345,3 +345,12 @@ class TestWhatIsSaid:
     def test_of_a_file_for_the_text_encoder_alone(self, starter, write, load) -> None:
         with pytest.raises(ValueError, match="text encoder alone.*Load LoRA .Model and CLIP."):
             load(starter.model, write("text", {self.TEXT: torch.zeros(4, 2)}), "1")
+
+
+def test_an_empty_folder_of_loras_says_what_to_do(pack, monkeypatch) -> None:
+    files = pack.nodes.host.lora_files
+    monkeypatch.setattr(files.folder_paths, "get_filename_list", lambda folder: ["old.ckpt"])
+    (only,) = files.lora_names()
+    assert only == files.NO_FILE
+    with pytest.raises(ValueError, match="No LoRA is selected. Put a LoRA file .* into models/loras"):
+        files.lora_path(only)

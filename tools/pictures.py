@@ -87,9 +87,12 @@ def draw_workflows(server: Server) -> None:
     """Draw a thumbnail for each workflow: a large composite of its result, with its layers."""
     for path in sorted(WORKFLOWS.glob("*.json")):
         result = server.client.run(json.loads((PROMPTS / path.name).read_text("utf-8")))
-        scenes = [[open_rgba(server, file) for file in output["layer_pictures"][0]]
-                  for _, output in sorted(result.outputs.items(), key=lambda entry: int(entry[0]))
-                  if "layer_panel" in output and "layer_pictures" in output]
+        scenes: list[list[Image.Image]] = []
+        for _, output in sorted(result.outputs.items(), key=lambda entry: int(entry[0])):
+            if "layer_panel" in output and "layer_pictures" in output:
+                layers = [open_rgba(server, file) for file in output["layer_pictures"][0]]
+                # Several nodes may show the same layers.
+                scenes += [layers] if layers not in scenes else []
         save(cover(scenes), path.with_suffix(".jpg"), quality=88)
 
 

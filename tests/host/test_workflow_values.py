@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from comfy_extras.nodes_compositing import JoinImageWithAlpha
 from comfy_extras.nodes_mask import MaskToImage
 
 import nodes
@@ -19,8 +20,8 @@ WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "C
 AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 # Nodes of the page, which the server does not know.
 NOTES = ("MarkdownNote", "Note")
-# ComfyUI's, from a file that is not loaded here.
-MORE_NODES = {"MaskToImage": MaskToImage}
+# ComfyUI's, from files that are not loaded here.
+MORE_NODES = {"MaskToImage": MaskToImage, "JoinImageWithAlpha": JoinImageWithAlpha}
 # Their choices are files of the user's.
 THE_USERS = {("CheckpointLoaderSimple", "ckpt_name"), ("LayerDiffApplyAdapter", "adapter_name")}
 

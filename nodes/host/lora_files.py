@@ -36,8 +36,8 @@ def lora_names() -> list[str]:
 def lora_path(name: str) -> Path:
     """The path of a LoRA that ComfyUI listed. ValueError if it does not exist or none is chosen."""
     if name == NO_FILE:
-        raise ValueError(f"No LoRA is selected. Put a LoRA file (.safetensors) into models/{FOLDER}, press R to refresh the lists, "
-                         "and choose it.")
+        raise ValueError(f"No LoRA is selected. Put a LoRA file (.safetensors) into models/{FOLDER}, press R to refresh the "
+                         "lists, and choose it.")
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         raise ValueError(f"There is no LoRA called {name!r}. Put it into models/{FOLDER}, press R to refresh the lists, and "

@@ -70,8 +70,10 @@ class Terms:
             moved = copy.copy(adapter)
             moved.weights = tuple(part.to(device, dtype) if isinstance(part, Tensor) else part for part in adapter.weights)
             others += [(slice(start, stop), share, moved) for start, stop, share in neighbours(shares)]
-        products = [(rows, *(part.to(device, dtype) for part in self.stacked(of_layer[rows])))
-                    for rows in (slice(start, stop) for start, stop, some in neighbours([bool(pairs) for pairs in of_layer]))]
+        products: Products = []
+        for start, stop, _ in neighbours([bool(pairs) for pairs in of_layer]):
+            down, up = self.stacked(of_layer[start:stop])
+            products.append((slice(start, stop), down.to(device, dtype), up.to(device, dtype)))
         return products, others
 
     def stacked(self, of_layer: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:

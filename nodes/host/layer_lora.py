@@ -145,10 +145,15 @@ def load_for_layers(model: Any, name: str, adapters: dict[str, WeightAdapterBase
     return changed
 
 
-def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: Any) -> None:
+def linear_sizes(module: Any) -> tuple[int, int]:
+    """The numbers of inputs and outputs of a linear layer, of whichever class ComfyUI made it."""
+    return module.in_features, module.out_features
+
+
+def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: nn.Module) -> None:
     """ValueError unless an adapter takes and gives what a linear layer or a convolution does: tried on zeros."""
     made = fitted(adapter, module)
-    inputs, outputs = ((made.in_channels, made.out_channels) if made.is_conv else (module.in_features, module.out_features))
+    inputs, outputs = (made.in_channels, made.out_channels) if isinstance(module, nn.Conv2d) else linear_sizes(module)
     made.weights = tuple(part.float() if isinstance(part, Tensor) else part for part in made.weights)
     try:
         found = made.h(torch.zeros(1, inputs, *made.kernel_size[: made.conv_dim]), None).shape[1]

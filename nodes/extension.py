@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import composite, decode, exchange, keep, latents, load, prompts, sample, save, seams, train
+from . import composite, decode, exchange, keep, latents, layerdiffuse, load, prompts, sample, save, seams, train
 from .host import folders
 
 
@@ -15,5 +15,5 @@ class LayerDiffExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes, in the order in which data flows through them."""
-        modules = (load, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
+        modules = (load, layerdiffuse, prompts, latents, sample, keep, decode, composite, seams, save, exchange, train)
         return [node for module in modules for node in module.NODES]

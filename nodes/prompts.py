@@ -8,13 +8,15 @@ from comfy_api.latest import io
 from ..layerdiff_core.enhancer import PromptEnhancer
 from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
-from .host.model import LAYERS_KEY
+from .host.model import LAYERS_KEY, WHOLE_KEY
 from .host.types import ENHANCER
 from .host.warnings import warnings_ui
 from .host.words import ENCODER_KEY, check_words, unknown_words
 from .inputs import check_limits
 
 SHOWN_WORDS = 8
+NOT_CONNECTED = object()
+"""In place of an enhancer. It differs from None, which Load Layered Model outputs for a Text2Layer model."""
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
@@ -47,7 +49,9 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP of the layered model or of its SD 1.5 checkpoint."),
-                ENHANCER.Input("enhancer", tooltip="The prompt enhancer, from Load Layered Model or Apply LayerDiff Adapter."),
+                ENHANCER.Input("enhancer", optional=True, tooltip="The prompt enhancer, from Load Layered Model or Apply "
+                               "LayerDiff Adapter. Leave it unconnected for LayerDiffuse, where the global prompt describes the "
+                               "blended image."),
                 io.String.Input("global_prompt", multiline=True, default=EXAMPLE_GLOBAL,
                                 tooltip="Describes the whole image. If empty, each layer uses only its own prompt."),
                 io.String.Input("layer_prompts", multiline=True, default=EXAMPLE_LAYERS,
@@ -66,8 +70,8 @@ class LayerDiffEncodePrompts(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
-                enhancer_strength: float) -> io.NodeOutput:
+    def execute(cls, clip: Any, enhancer: Any = NOT_CONNECTED, global_prompt: str = "", layer_prompts: str = "",
+                negative_prompt: str = "", enhancer_strength: float = 1.0) -> io.NodeOutput:
         check_limits(cls, enhancer_strength=enhancer_strength)
         if enhancer is None:
             raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
@@ -78,7 +82,10 @@ class LayerDiffEncodePrompts(io.ComfyNode):
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
         tokens = torch.cat(same_length([part for part, _ in encoded]))
-        if global_prompt.strip() and enhancer_strength > 0:
+        whole: dict[str, Any] = {}
+        if global_prompt.strip() and enhancer is NOT_CONNECTED:
+            whole = {WHOLE_KEY: encode(clip, global_prompt)[0]}
+        elif global_prompt.strip() and enhancer_strength > 0:
             overall, _ = encode(clip, global_prompt)
             if enhancer.dim != tokens.shape[-1]:
                 raise ValueError(f"The enhancer needs prompts of width {enhancer.dim}, but this CLIP outputs "
@@ -86,7 +93,7 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             check_words(encoded[0][1].get(ENCODER_KEY), enhancer.text_encoder, "the enhancer")
             tokens = enriched(enhancer, tokens, overall, enhancer_strength)
         negative_tokens, negative_options = encode(clip, negative_prompt)
-        options = {**encoded[0][1], LAYERS_KEY: len(layers)}
+        options = {**encoded[0][1], **whole, LAYERS_KEY: len(layers)}
         unknown = dict.fromkeys(word for prompt in (global_prompt, *(prompt for _, prompt in layers), negative_prompt)
                                 for word in unknown_words(clip, prompt))
         return io.NodeOutput([[tokens, options]], [[negative_tokens, {**negative_options, LAYERS_KEY: len(layers)}]],

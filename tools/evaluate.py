@@ -67,7 +67,7 @@ class Studio:
                                     scenes=len(requests)).args[0]
         sampled = self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
                                       latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0]
-        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+        _, pictures, coverage, composites, _ = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
                                                                    "vae": self.vae}).args
         high, wide = pictures.shape[1:3]
         own = self.vae.decode(sampled["samples"].chunk(2, dim=1)[0])[:, :high, :wide, :3]

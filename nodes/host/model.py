@@ -19,6 +19,8 @@ from .unet import LayerCollaborativeUNet
 from .words import ENCODER_KEY, TextEncoder, check_words
 
 LAYERS_KEY = "layers"
+WHOLE_KEY = "whole_prompt"
+"""Key in a CONDITIONING: the tokens [1, T, dim] of a global prompt that no enhancer has put into the layers' prompts."""
 WRAPPER_KEY = "layerdiff"
 
 
@@ -151,6 +153,9 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
                 raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode "
                                  "them with the CLIP of the same model.")
             check_words(cond.get(ENCODER_KEY), model.text_encoder, "this MODEL")
+            if WHOLE_KEY in cond:
+                raise ValueError("The global prompt was encoded without an enhancer, but this MODEL needs one to use it. Connect "
+                                 "the enhancer to Encode Layer Prompts, or leave the global prompt empty.")
             check_areas(cond, noise)
             if "control" in cond:
                 control = cond["control"]

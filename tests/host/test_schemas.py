@@ -15,7 +15,8 @@ SNAPSHOT = Path(__file__).with_name("schemas.json")
 
 
 def all_nodes(pack: ModuleType) -> list[Any]:
-    names = ("load", "prompts", "latents", "sample", "keep", "decode", "composite", "seams", "save", "exchange", "train")
+    names = ("load", "layerdiffuse", "prompts", "latents", "sample", "keep", "decode", "composite", "seams", "save", "exchange",
+             "train")
     return [node for name in names for node in getattr(pack.nodes, name).NODES]
 
 

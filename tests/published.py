@@ -6,6 +6,7 @@ Written from a description of the published files, not from the pack's networks,
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,10 +15,14 @@ FRAMES = {"transparent_attn": 1, "joint": 3, "fg2bg": 2, "bg2fg": 2}
 CONTROLLED = ("fg2bg", "bg2fg")
 COUNTS = {"transparent_attn": 640, "joint": 1152, "fg2bg": 1180, "bg2fg": 1180}
 LEVELS = [0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3]
-"""The level of resolution of each transformer block, in the order of the files: input 1, 2, 4, 5, 7, 8, output 3 to 11, middle."""
+"""The level of resolution of each transformer block, in the order of the files."""
+PLACES = [f"{name}.{number}" for name, numbers in (("input_blocks", (1, 2, 4, 5, 7, 8)), ("output_blocks", range(3, 12)))
+          for number in numbers] + ["middle_block"]
+"""The same blocks by their names in the UNet."""
 ENCODER = [[(3, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)],
            *[[(256, 256, 2), (256, 256, 1)]] * 3]
 """Inputs, outputs and stride of the convolutions of each block of the control encoder."""
+HEADS = 8
 WIDTHS = [32, 32, 64, 128, 256, 512, 512]
 """Of the transparent decoder's levels."""
 
@@ -105,6 +110,52 @@ def random_tensors(wanted: dict[str, tuple[int, ...]], seed: int = 0, scale: flo
         norm = key.endswith(".weight") and len(shape) == 1
         spread = scale * torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.1
         found[key] = (torch.randn(shape, generator=generator) * spread + norm).half()
+    return found
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[tokens, dim] each, head by head."""
+    parts = []
+    for a, b, c in zip(q.chunk(HEADS, -1), k.chunk(HEADS, -1), v.chunk(HEADS, -1)):
+        parts.append((a @ b.T / a.shape[-1] ** 0.5).softmax(-1) @ c)
+    return torch.cat(parts, dim=-1)
+
+
+def reference(t: dict[str, Tensor], unit: int, base: dict[str, Tensor], x: list[Tensor], text: list[Tensor] | None,
+              signal: Tensor | None) -> list[Tensor]:
+    """What takes the place of the module's output, for the frames of one scene in the file's order, each [tokens, dim]."""
+    at = f"hookers.layers.{unit}"
+    ys = []
+    for frame, part in enumerate(x):
+        y = part
+        if signal is not None:
+            convs = f"{at}.control_convs.{frame}"
+            c = F.silu(F.conv2d(signal, t[f"{convs}.0.weight"], t[f"{convs}.0.bias"], padding=1))
+            c = F.conv2d(c, t[f"{convs}.2.weight"], t[f"{convs}.2.bias"])
+            y = y + c[0].flatten(1).T
+        weights = {name: base[name] + t[f"{at}.to_{name}_lora.{frame}.up.weight"] @ t[f"{at}.to_{name}_lora.{frame}.down.weight"]
+                   for name in ("q", "k", "v", "out")}
+        source = y if text is None else text[frame]
+        o = plain_attention(y @ weights["q"].T, source @ weights["k"].T, source @ weights["v"].T)
+        ys.append(y + o @ weights["out"].T + base["bias"])
+    out = []
+    for position in range(len(ys[0])):
+        sequence = torch.stack([y[position] for y in ys])
+        h = F.layer_norm(sequence, sequence.shape[-1:], t[f"{at}.temporal_n.weight"], t[f"{at}.temporal_n.bias"], 1e-6)
+        h = F.linear(h, t[f"{at}.temporal_i.weight"], t[f"{at}.temporal_i.bias"])
+        q, k, v = (F.linear(h, t[f"{at}.temporal_{n}.weight"], t[f"{at}.temporal_{n}.bias"]) for n in "qkv")
+        out.append(sequence + F.linear(plain_attention(q, k, v), t[f"{at}.temporal_o.weight"], t[f"{at}.temporal_o.bias"]))
+    return [torch.stack([row[frame] for row in out]) - part for frame, part in enumerate(x)]
+
+
+def plain_signals(t: dict[str, Tensor], image: Tensor) -> list[Tensor]:
+    """The control encoder's signals of an image [1, 3, H, W] in 0..1, for the four levels."""
+    h, found = image * 2 - 1, []
+    for number, block in enumerate(ENCODER):
+        for index, (_, _, stride) in enumerate(block):
+            key = f"kwargs_encoder.blocks_{number}.{2 * index}"
+            h = F.silu(F.conv2d(h, t[f"{key}.weight"], t[f"{key}.bias"], stride=stride, padding=1))
+        found.append(h)
     return found
 
 

@@ -6,14 +6,14 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from layerdiff_core.layerdiffuse import BG2FG, BLOCKS, FG2BG, JOINT, TRANSPARENT, FrameNetwork, Kind, in_our_order, on_grey
 from tests import published
+from tests.published import HEADS, plain_attention, reference
 
 KINDS = {"joint": JOINT, "fg2bg": FG2BG, "bg2fg": BG2FG, "transparent_attn": TRANSPARENT}
-WIDTH, CONTEXT, HEADS = 32, 24, 8
+WIDTH, CONTEXT = 32, 24
 
 
 @functools.cache
@@ -35,41 +35,6 @@ def test_the_published_keys_and_shapes_at_the_true_size(name: str) -> None:
     assert len(wanted) == published.COUNTS[name]
     megabytes = {"joint": 554, "fg2bg": 563, "bg2fg": 563, "transparent_attn": 350}[name]
     assert round(sum(math.prod(shape) for shape in wanted.values()) * 2 / 1e6) == megabytes
-
-
-def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """[tokens, dim] each, head by head."""
-    parts = []
-    for a, b, c in zip(q.chunk(HEADS, -1), k.chunk(HEADS, -1), v.chunk(HEADS, -1)):
-        parts.append((a @ b.T / a.shape[-1] ** 0.5).softmax(-1) @ c)
-    return torch.cat(parts, dim=-1)
-
-
-def reference(t: dict[str, Tensor], unit: int, base: dict[str, Tensor], x: list[Tensor], text: list[Tensor] | None,
-              signal: Tensor | None) -> list[Tensor]:
-    """What takes the place of the module's output, for the frames of one scene in the file's order, each [tokens, dim]."""
-    at = f"hookers.layers.{unit}"
-    ys = []
-    for frame, part in enumerate(x):
-        y = part
-        if signal is not None:
-            convs = f"{at}.control_convs.{frame}"
-            c = F.silu(F.conv2d(signal, t[f"{convs}.0.weight"], t[f"{convs}.0.bias"], padding=1))
-            c = F.conv2d(c, t[f"{convs}.2.weight"], t[f"{convs}.2.bias"])
-            y = y + c[0].flatten(1).T
-        weights = {name: base[name] + t[f"{at}.to_{name}_lora.{frame}.up.weight"] @ t[f"{at}.to_{name}_lora.{frame}.down.weight"]
-                   for name in ("q", "k", "v", "out")}
-        source = y if text is None else text[frame]
-        o = plain_attention(y @ weights["q"].T, source @ weights["k"].T, source @ weights["v"].T)
-        ys.append(y + o @ weights["out"].T + base["bias"])
-    out = []
-    for position in range(len(ys[0])):
-        sequence = torch.stack([y[position] for y in ys])
-        h = F.layer_norm(sequence, sequence.shape[-1:], t[f"{at}.temporal_n.weight"], t[f"{at}.temporal_n.bias"], 1e-6)
-        h = F.linear(h, t[f"{at}.temporal_i.weight"], t[f"{at}.temporal_i.bias"])
-        q, k, v = (F.linear(h, t[f"{at}.temporal_{n}.weight"], t[f"{at}.temporal_{n}.bias"]) for n in "qkv")
-        out.append(sequence + F.linear(plain_attention(q, k, v), t[f"{at}.temporal_o.weight"], t[f"{at}.temporal_o.bias"]))
-    return [torch.stack([row[frame] for row in out]) - part for frame, part in enumerate(x)]
 
 
 @pytest.mark.parametrize("cross", [False, True], ids=["attn1", "attn2"])
@@ -107,11 +72,8 @@ def test_a_unit_is_what_the_description_says(name: str, block: tuple[str, int], 
 def test_the_signals_are_what_the_description_says() -> None:
     network, tensors = network_of("fg2bg")
     image = torch.rand(1, 3, 72, 104, generator=torch.Generator().manual_seed(0))
-    h = image * 2 - 1
-    for number, (found, block) in enumerate(zip(network.signals(image), published.ENCODER, strict=True)):
-        for index, (_, _, stride) in enumerate(block):
-            key = f"kwargs_encoder.blocks_{number}.{2 * index}"
-            h = F.silu(F.conv2d(h, tensors[f"{key}.weight"], tensors[f"{key}.bias"], stride=stride, padding=1))
+    wanted = published.plain_signals(tensors, image)
+    for number, (found, h) in enumerate(zip(network.signals(image), wanted, strict=True)):
         assert found.shape[2:] == (-(-9 // 2**number), -(-13 // 2**number))
         assert (found - h).abs().max() < 1e-5
 

@@ -20,6 +20,20 @@ def index_features(layers: int, device: torch.device, dtype: torch.dtype) -> Ten
     return torch.cat([angle.sin(), angle.cos()], dim=-1).to(dtype)
 
 
+def across_layers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention among the K layers at each position. q, k, v: [scenes, K, tokens, heads, channels per head] -> the same shape."""
+    # Scaled first and summed in float32, because the products of a wide head overflow in half precision.
+    q = q * q.shape[-1] ** -0.5
+    # With 2 to 8 tokens and a huge batch, products broadcast over the layers are faster than the fused kernels.
+    weight = torch.stack([(q * key).sum(-1, keepdim=True, dtype=torch.float32) for key in k.split(1, dim=1)])
+    weight = weight.softmax(0).to(v.dtype)
+    values = v.split(1, dim=1)
+    out = weight[0] * values[0]
+    for share, value in zip(weight[1:], values[1:]):
+        out = torch.addcmul(out, share, value)
+    return out
+
+
 class InterLayerAttention(nn.Module):
     """Attention among the K tokens at the same position of the K layers (LayerDiff, section 3, "inter-layer").
 
@@ -55,13 +69,4 @@ class InterLayerAttention(nn.Module):
         """
         h = self.norm(x).unflatten(0, (-1, len(index))) + self.index(index)[:, None]
         q, k, v = self.to_qkv(h).unflatten(-1, (3, self.heads, -1)).unbind(3)
-        # Scaled first and summed in float32, because the products of a wide head overflow in half precision.
-        q = q * q.shape[-1] ** -0.5
-        # With 2 to 8 tokens and a huge batch, products broadcast over the layers are faster than the fused kernels.
-        weight = torch.stack([(q * key).sum(-1, keepdim=True, dtype=torch.float32) for key in k.split(1, dim=1)])
-        weight = weight.softmax(0).to(v.dtype)
-        values = v.split(1, dim=1)
-        out = weight[0] * values[0]
-        for share, value in zip(weight[1:], values[1:]):
-            out = torch.addcmul(out, share, value)
-        return self.to_out(out.flatten(3).flatten(0, 1))
+        return self.to_out(across_layers(q, k, v).flatten(3).flatten(0, 1))

@@ -11,6 +11,9 @@ background's. A slower fall-off is treated as a translucent layer, whose colours
 EDGE_START, EDGE_END = 0.94, 0.995
 """Coverage, as a share of the highest coverage nearby, from which a pixel's colour begins to be trusted, and is fully."""
 
+TRUSTED = 1 / 8
+"""Coverage from which straight colours that a model gave are kept as they are."""
+
 EMPTY = 1 / 512
 """A layer that never reaches this coverage would be invisible in 8 bits, so it has no colours to extend."""
 
@@ -42,6 +45,17 @@ def bleed_colours(image: Tensor, coverage: Tensor) -> Tensor:
     weight = ((share - EDGE_START) / (EDGE_END - EDGE_START)).clamp(0, 1) ** 8
     empty = coverage.amax(dim=(2, 3), keepdim=True) < EMPTY
     return push_pull(image, torch.where(empty, torch.ones_like(weight), weight)).to(kind)
+
+
+def fill_colours(image: Tensor, coverage: Tensor) -> Tensor:
+    """Fill in a layer's straight colours where they cannot be seen, for when it is scaled or turned.
+
+    image: [N,3,H,W]. coverage: [N,1,H,W], 0..1. Returns [N,3,H,W]: unchanged from a coverage of 1/8 on; below it increasingly the
+    colours of the nearest inside. A layer without any coverage is returned unchanged. Source: ours.
+    """
+    empty = coverage.amax(dim=(2, 3), keepdim=True) < EMPTY
+    weight = (coverage / TRUSTED).clamp(0, 1)
+    return push_pull(image, torch.where(empty, torch.ones_like(weight), weight))
 
 
 def push_pull(image: Tensor, weight: Tensor) -> Tensor:

@@ -52,6 +52,9 @@ class LayerDiffDecodeLayers(io.ComfyNode):
                                "scenes that are output as layers: the mask moves with the layer."),
                 io.Image.Output("composite", display_name="composite", tooltip="The composite of each scene. The layer "
                                 "panel's edits apply to the scenes that are output as layers."),
+                io.Image.Output("blended", display_name="blended", tooltip="Each scene as the model itself drew it as a whole: "
+                                "the blended image of LayerDiffuse or the composed image of Text2Layer. Other models draw only "
+                                "layers, and this is the same as composite."),
             ],
         )
 
@@ -59,12 +62,16 @@ class LayerDiffDecodeLayers(io.ComfyNode):
     def execute(cls, samples: dict[str, Any], vae: Any, names: str, centre: float, softness: float,
                 scene: int, edits: str = "") -> io.NodeOutput:
         check_limits(cls, centre=centre, softness=softness, scene=scene)
-        pictures, masks, layers = codec_for(vae).decode(samples, len(named_lines(names)))
+        codec = codec_for(vae)
+        pictures, masks, layers, finished, blended = codec.decode(samples, len(named_lines(names)))
         count = len(pictures) // layers
         if scene >= count:
             raise ValueError(f"There is no scene {scene}. The latent has {count}, numbered 0 to {count - 1}.")
-        pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
-        scenes = scene_documents(pictures, coverage, layers, names)
+        if finished:
+            coverage = masks[..., 0]
+        else:
+            pictures, coverage = finish_layers(pictures, masks, layers, centre, softness)
+        scenes = scene_documents(pictures, coverage, layers, "\n".join(codec.named(named_lines(names))))
         chosen = range(count) if scene < 0 else [scene]
         applied = [apply_edits(scenes[number], edits, scenes[chosen[0]]) for number in chosen]
         edited = {number: document for number, (document, _) in zip(chosen, applied)}
@@ -75,7 +82,7 @@ class LayerDiffDecodeLayers(io.ComfyNode):
         first = scenes[chosen[0]].layers
         said = warnings_ui(warnings_of([layer.name for layer in first], torch.cat([layer.coverage for layer in first])))
         return io.NodeOutput([document.to_socket() for document in edited.values()], pictures, coverage, composites,
-                             ui=shown | said)
+                             composites if blended is None else blended, ui=shown | said)
 
 
 NODES = [LayerDiffDecodeLayers]

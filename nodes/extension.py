@@ -10,6 +10,7 @@ from . import (
     exchange,
     keep,
     latents,
+    layerdiffuse,
     load,
     lora,
     prompts,
@@ -21,7 +22,8 @@ from . import (
 )
 from .host import folders
 
-MODULES = (load, lora, prompts, control, latents, sample, keep, redraw, decode, convert, composite, seams, save, exchange, train)
+MODULES = (load, lora, layerdiffuse, prompts, control, latents, sample, keep, redraw, decode, convert, composite, seams, save,
+           exchange, train)
 """In the order in which data flows through their nodes."""
 
 

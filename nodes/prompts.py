@@ -9,12 +9,15 @@ from ..layerdiff_core.enhancer import PromptEnhancer
 from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
 from .host.conditioning import LAYERS_KEY, NAMES_KEY, stack
+from .host.model import WHOLE_KEY
 from .host.types import ENHANCER
 from .host.warnings import warnings_ui
 from .host.words import ENCODER_KEY, check_words, unknown_words
 from .inputs import check_limits
 
 SHOWN_WORDS = 8
+NOT_CONNECTED = object()
+"""In place of an enhancer. It differs from None, which Load Layered Model outputs for a Text2Layer model."""
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
@@ -47,7 +50,9 @@ class LayerDiffEncodePrompts(io.ComfyNode):
             search_aliases=["text to layers", "layer prompt", "clip text encode layers", "prompt enhancer", "regional prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP of the layered model or of its SD 1.5 checkpoint."),
-                ENHANCER.Input("enhancer", tooltip="The prompt enhancer, from Load Layered Model or Apply LayerDiff Adapter."),
+                ENHANCER.Input("enhancer", optional=True, tooltip="The prompt enhancer, from Load Layered Model or Apply "
+                               "LayerDiff Adapter. Leave it unconnected for LayerDiffuse, where the global prompt describes the "
+                               "blended image."),
                 io.String.Input("global_prompt", multiline=True, default=EXAMPLE_GLOBAL,
                                 tooltip="Describes the whole image. If empty, each layer uses only its own prompt."),
                 io.String.Input("layer_prompts", multiline=True, default=EXAMPLE_LAYERS,
@@ -66,8 +71,8 @@ class LayerDiffEncodePrompts(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, enhancer: Any, global_prompt: str, layer_prompts: str, negative_prompt: str,
-                enhancer_strength: float) -> io.NodeOutput:
+    def execute(cls, clip: Any, enhancer: Any = NOT_CONNECTED, global_prompt: str = "", layer_prompts: str = "",
+                negative_prompt: str = "", enhancer_strength: float = 1.0) -> io.NodeOutput:
         check_limits(cls, enhancer_strength=enhancer_strength)
         if enhancer is None:
             raise ValueError("The enhancer is empty because this is a Text2Layer model, which takes one prompt for the whole "
@@ -77,8 +82,9 @@ class LayerDiffEncodePrompts(io.ComfyNode):
                                                          for text in (global_prompt, layer_prompts, negative_prompt))
         layers = parse_layer_prompts(layer_prompts)
         encoded = [encode(clip, prompt) for _, prompt in layers]
-        overall = encode(clip, global_prompt) if global_prompt.strip() and enhancer_strength > 0 else None
-        if overall is not None:
+        alone = enhancer is NOT_CONNECTED
+        overall = encode(clip, global_prompt) if global_prompt.strip() and (alone or enhancer_strength > 0) else None
+        if overall is not None and not alone:
             options = encoded[0][0][1]
             if enhancer.dim != overall[0][0].shape[-1]:
                 raise ValueError(f"The enhancer needs prompts of width {enhancer.dim}, but this CLIP outputs "
@@ -88,9 +94,12 @@ class LayerDiffEncodePrompts(io.ComfyNode):
         positive = []
         for part, entries in enumerate(zip(*encoded)):
             tokens = torch.cat(same_length([tokens for tokens, _ in entries]))
-            if overall is not None:
+            whole = {}
+            if overall is not None and alone:
+                whole = {WHOLE_KEY: overall[part][0]}
+            elif overall is not None:
                 tokens = enriched(enhancer, tokens, overall[part][0], enhancer_strength)
-            positive.append([tokens, {**entries[0][1], **of_all}])
+            positive.append([tokens, {**entries[0][1], **whole, **of_all}])
         negative = [[tokens, {**options, **of_all}] for tokens, options in encode(clip, negative_prompt)]
         unknown = dict.fromkeys(word for prompt in (global_prompt, *(prompt for _, prompt in layers), negative_prompt)
                                 for word in unknown_words(clip, prompt))

@@ -59,7 +59,7 @@ class Studio:
     def draw(self, requests: list[Request], seed: int) -> Drawn:
         """Sample scenes with the same number of layers. seed: for the noise of the whole batch."""
         sampled, layers = self.sampled(requests, seed)
-        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+        _, pictures, coverage, composites, _ = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
                                                                    "vae": self.vae}).args
         high, wide = pictures.shape[1:3]
         own = self.vae.decode(sampled["samples"].chunk(2, dim=1)[0])[:, :high, :wide, :3]

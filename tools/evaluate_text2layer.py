@@ -56,7 +56,7 @@ class StackedStudio:
                                        "scenes": len(requests)}).args[0]
         sampled = self.sample.execute(model=self.model, positive=positive, negative=negative, latent_image=latent, vae=self.vae,
                                       **{**self.settings, "seed": seed}).args[0]
-        _, pictures, coverage, composites = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
+        _, pictures, coverage, composites, _ = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
                                                                    "vae": self.vae}).args
         own = self.codec.decode(sampled).pictures
         return Drawn(self.layers, channels_first(own), channels_first(pictures), coverage[:, None], channels_first(composites))

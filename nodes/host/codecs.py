@@ -19,16 +19,25 @@ SIZE_KEY = "size"
 INDEX_KEY = "batch_index"
 """ComfyUI's key in a LATENT: the rows of the batch that it was taken from."""
 
+CODEC_KEY = "layer_codec"
+"""Attribute of a VAE whose layers are kept in another way than LayerDiff's or Text2Layer's: its class of codec."""
+
 TILE, OVERLAP = 64, 16
 
 
 class Decoded(NamedTuple):
     """The layers of a LATENT, float32, scene by scene, bottom layer first: images [scenes * layers, H, W, 3] and masks as images
-    [scenes * layers, H, W, 1 or 3], 0..1; and the number of layers per scene."""
+    [scenes * layers, H, W, 1 or 3], 0..1; and the number of layers per scene.
+
+    finished: whether colours and masks are final, so that the masks are coverage as it is. blended: the whole scenes as the model
+    itself drew them, [scenes, H, W, 3], None for a model that draws only layers.
+    """
 
     pictures: Tensor
     masks: Tensor
     layers: int
+    finished: bool = False
+    blended: Tensor | None = None
 
 
 class Trained(NamedTuple):
@@ -79,6 +88,10 @@ class LayerCodec:
         pictures, masks = (self.vae.decode(half).float()[..., :3] for half in samples.chunk(2, dim=1))
         size = said_size(latent)
         return Decoded(self.cut_back(pictures, size), self.cut_back(masks, size), layers)
+
+    def named(self, names: list[str]) -> list[str]:
+        """The names of a scene's layers, bottom first, from those that the user gave, bottom first."""
+        return names
 
     def own_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels, with 0 replaced by the size the model was trained at."""
@@ -152,12 +165,12 @@ class StackCodec(LayerCodec):
         if (said := said_layers(latent, STACKED_KEY)) not in (None, self.foregrounds + 1):
             raise ValueError(f"This latent holds {said} layers, but the VAE is from a Text2Layer model with "
                              f"{self.foregrounds + 1}. Connect the VAE of the model that was sampled.")
-        layers, _ = unstack(self.heads(samples))
+        layers, composed = unstack(self.heads(samples))
         pictures = torch.cat([layers.background[:, None], layers.foregrounds], dim=1)
         masks = torch.cat([torch.ones_like(layers.masks[:, :1]), layers.masks], dim=1)
         size = said_size(latent)
         pictures, masks = (self.cut_back(part.flatten(0, 1).movedim(1, -1), size) for part in (pictures, masks))
-        return Decoded(pictures, masks, self.foregrounds + 1)
+        return Decoded(pictures, masks, self.foregrounds + 1, blended=self.cut_back(composed.movedim(1, -1), size))
 
     def heads(self, samples: Tensor) -> Tensor:
         """The outputs of all heads, [scenes, 3 + 4N + 3, H, W] in 0..1: F1..FN, B, m1..mN, the composed image."""
@@ -195,7 +208,8 @@ def codec_for(vae: Any) -> LayerCodec:
         raise ValueError("The VAE is empty because the checkpoint does not contain one. Load one with Load VAE.")
     if getattr(vae, "latent_dim", 2) != 2:
         raise ValueError("This VAE is for video or audio. Connect the VAE of the layered model or of its SD 1.5 checkpoint.")
-    return StackCodec(vae) if isinstance(network, ComposedAutoencoder) else LayerCodec(vae)
+    kind = StackCodec if isinstance(network, ComposedAutoencoder) else getattr(vae, CODEC_KEY, LayerCodec)
+    return kind(vae)
 
 
 def layers_in(latent: dict[str, Any]) -> int:

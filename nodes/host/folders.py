@@ -1,4 +1,4 @@
-"""The folders for layered models: `layered_models` in ComfyUI's model folders, and the pack's own."""
+"""The folders for layered models: `layered_models` in ComfyUI's model folders, the pack's own, and that of LayerDiffuse."""
 
 from pathlib import Path
 
@@ -7,16 +7,19 @@ import folder_paths
 from ...layerdiff_core.names import check_name
 
 KEY = "layered_models"
+LAYERDIFFUSE_KEY = "layer_model"
+"""The folder where users of other packs keep LayerDiffuse's files."""
 STARTERS = Path(__file__).resolve().parent.parent.parent / "models"
 EXTENSIONS = {".safetensors"}
 
 
 def register() -> None:
-    """Registers the folder with ComfyUI. Folders from the user's extra_model_paths.yaml stay first."""
-    for folder in (Path(folder_paths.models_dir) / KEY, STARTERS):
-        folder_paths.add_model_folder_path(KEY, str(folder))
-    # Without extensions, ComfyUI would list every file.
-    folder_paths.folder_names_and_paths[KEY][1].update(EXTENSIONS)
+    """Registers the folders with ComfyUI. Folders from the user's extra_model_paths.yaml stay first."""
+    models = Path(folder_paths.models_dir)
+    for key, folder in ((KEY, models / KEY), (KEY, STARTERS), (LAYERDIFFUSE_KEY, models / LAYERDIFFUSE_KEY)):
+        folder_paths.add_model_folder_path(key, str(folder))
+        # Without extensions, ComfyUI would list every file.
+        folder_paths.folder_names_and_paths[key][1].update(EXTENSIONS)
 
 
 def model_names() -> list[str]:
@@ -38,3 +41,17 @@ def new_model_path(name: str) -> Path:
     bare = name.strip().removesuffix(".safetensors")
     check_name(bare, "The adapter's name")
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{bare}.safetensors"
+
+
+def layerdiffuse_names() -> list[str]:
+    """The names of files that may be LayerDiffuse's, as ComfyUI lists them: those in its own folder, then our models."""
+    return list(dict.fromkeys([*folder_paths.get_filename_list(LAYERDIFFUSE_KEY), *model_names()]))
+
+
+def layerdiffuse_path(name: str) -> Path:
+    """The path of a file of LayerDiffuse's. ValueError if it does not exist."""
+    path = folder_paths.get_full_path(LAYERDIFFUSE_KEY, name) or folder_paths.get_full_path(KEY, name)
+    if path is None:
+        raise ValueError(f"There is no file called {name!r}. Download LayerDiffuse's file of that name, put it into "
+                         f"models/{LAYERDIFFUSE_KEY} or models/{KEY}, press R to refresh the lists, and choose it.")
+    return Path(path)

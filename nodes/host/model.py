@@ -19,6 +19,8 @@ from .control import PictureControl, as_stacked
 from .unet import LayerCollaborativeUNet
 from .words import ENCODER_KEY, TextEncoder, check_words
 
+WHOLE_KEY = "whole_prompt"
+"""Key in a CONDITIONING: the tokens [1, T, dim] of a global prompt that no enhancer has put into the layers' prompts."""
 WRAPPER_KEY = "layerdiff"
 
 
@@ -156,6 +158,9 @@ def ready_conditioning(guider: Any, noise: Tensor) -> None:
             for options in (cond, *cond.get(OPTIONS_KEY, [])):
                 check_words(options.get(ENCODER_KEY), model.text_encoder, "this MODEL")
                 check_areas(options, noise)
+            if WHOLE_KEY in cond:
+                raise ValueError("The global prompt was encoded without an enhancer, but this MODEL needs one to use it. Connect "
+                                 "the enhancer to Encode Layer Prompts, or leave the global prompt empty.")
             place_layers(cond, noise)
             if "control" in cond:
                 control = cond["control"] if LAYERS_KEY in cond else as_stacked(cond["control"], stacked, layers)

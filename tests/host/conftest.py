@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nodes
-from tests import models
+from tests import layerdiffuse, models
 from tests.memory_modes import MODES, memory_mode
 
 STARTER = "random_starter.safetensors"
@@ -23,6 +23,12 @@ def model_folder(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("layered_models")
     folder_paths.add_model_folder_path("layered_models", str(folder), is_default=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def files(pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of LayerDiffuse's files, by the names under which ComfyUI lists them."""
+    return layerdiffuse.write_files(tmp_path_factory.mktemp("layer_model"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -51,7 +51,7 @@ def again(of: SimpleNamespace, latent: dict[str, Any], denoise: float) -> dict[s
 
 
 def decode(of: SimpleNamespace, latent: dict[str, Any], names: str = NAMES) -> SimpleNamespace:
-    layers, images, coverage, composites = of.pack.nodes.decode.LayerDiffDecodeLayers.execute(
+    layers, images, coverage, composites, _ = of.pack.nodes.decode.LayerDiffDecodeLayers.execute(
         latent, of.vae, names, 0.5, 0.4, -1).args
     return SimpleNamespace(layers=layers, images=images, coverage=coverage, composites=composites)
 

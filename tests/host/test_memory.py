@@ -133,7 +133,7 @@ class TestHalfPrecisionBetweenNodes:
     def test_from_prompts_to_a_document_and_back(self, pack: ModuleType, either: SimpleNamespace) -> None:
         drawn = sample(either)
         drawn = {**drawn, "samples": drawn["samples"].half()}
-        documents, images, coverage, composites = pack.nodes.decode.LayerDiffDecodeLayers.execute(
+        documents, images, coverage, composites, _ = pack.nodes.decode.LayerDiffDecodeLayers.execute(
             drawn, either.vae, either.names, 0.5, 0.4, -1).args
         assert all(torch.isfinite(part).all() for part in (images, coverage, composites))
         assert images.std() > 0.01 and (coverage[0] == 1).all()

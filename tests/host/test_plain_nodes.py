@@ -289,7 +289,7 @@ def test_sizes_are_padded_and_cropped_back(pack, starter, prompts) -> None:
     latent = empty(pack, starter, size=(70, 101))
     assert latent["samples"].shape == (3, 2 * models.CHANNELS, 13, 9), "the VAE's 8 pixels are all that sizes are rounded up to"
     drawn = {**latent, "samples": ksampler(starter.model, prompts, latent)}
-    (document,), images, coverage, composite = pack.nodes.decode.LayerDiffDecodeLayers.execute(
+    (document,), images, coverage, composite, _ = pack.nodes.decode.LayerDiffDecodeLayers.execute(
         drawn, starter.vae, "sky\nballoon", 0.5, 0.4, 0).args
     assert document["canvas"] == (70, 101) and images.shape == (3, 101, 70, 3) and coverage.shape == (3, 101, 70)
     assert composite.shape == (1, 101, 70, 3)

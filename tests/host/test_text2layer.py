@@ -136,7 +136,7 @@ def test_all_layers_come_out_of_tiles_where_memory_is_short(pack: ModuleType, te
 
 def test_decode_layers(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
     count = text2layer.foregrounds + 1
-    (document,), images, coverage, composites = decode(pack, text2layer, plain, names="sky", scene=1)
+    (document,), images, coverage, composites, _ = decode(pack, text2layer, plain, names="sky", scene=1)
     assert images.shape == (2 * count, 64, 64, 3) and coverage.shape == (2 * count, 64, 64)
     assert composites.shape == (2, 64, 64, 3)
     assert [layer["name"] for layer in document["layers"]] == ["sky", *(f"layer {n}" for n in range(1, count))]
@@ -147,7 +147,7 @@ def test_decode_layers(pack: ModuleType, text2layer: SimpleNamespace, plain: dic
 
 def test_the_composite_is_the_papers_formula(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
     count = text2layer.foregrounds + 1
-    _, images, coverage, composites = decode(pack, text2layer, plain)
+    _, images, coverage, composites, _ = decode(pack, text2layer, plain)
     pictures, masks = (part.unflatten(0, (2, count)) for part in (images.movedim(-1, 1), coverage[:, None]))
     wanted = Layers(pictures[:, 1:], pictures[:, 0], masks[:, 1:]).composite()
     assert (composites.movedim(-1, 1) - wanted).abs().max() < 1e-5

@@ -1,6 +1,5 @@
 """A codec for LayerDiffuse, which makes layers of its frames, and the VAE that knows of it."""
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -54,9 +53,17 @@ class Frames(NamedTuple):
     given: Given | None
 
 
+def twin(vae: Any) -> Any:
+    """A VAE that shares everything with this one, and can be given attributes of its own. copy.copy would leave a note on
+    ComfyUI's class."""
+    marked = object.__new__(type(vae))
+    vars(marked).update(vars(vae))
+    return marked
+
+
 def with_frames(vae: Any, kind: Kind, given: Given | None) -> Any:
     """A VAE that shares everything with this one, and knows the frames of a MODEL."""
-    marked = copy.copy(vae)
+    marked = twin(vae)
     marked.frames = Frames(kind, given)
     setattr(marked, codecs.CODEC_KEY, FrameCodec)
     return marked
@@ -64,7 +71,7 @@ def with_frames(vae: Any, kind: Kind, given: Given | None) -> Any:
 
 def with_transparency(vae: Any, transparency: Transparency) -> Any:
     """A VAE that shares everything with this one, and decodes coverage with this transparent decoder."""
-    marked = copy.copy(vae)
+    marked = twin(vae)
     marked.transparency = transparency
     setattr(marked, codecs.CODEC_KEY, FrameCodec)
     return marked

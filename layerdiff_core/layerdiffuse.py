@@ -101,9 +101,10 @@ class SharedAttention(nn.Module):
 
     def joined(self, y: Tensor, heads: int) -> Tensor:
         """Adds attention among the frames at each position. y: [scenes * frames, tokens, dim] -> the same shape."""
-        h = self.temporal_i(self.temporal_n(y)).unflatten(0, (-1, self.frames))
-        q, k, v = (linear(h).unflatten(-1, (heads, -1)) for linear in (self.temporal_q, self.temporal_k, self.temporal_v))
-        return y + self.temporal_o(across_layers(q, k, v).flatten(3).flatten(0, 1))
+        linear = {name: self.get_submodule(f"temporal_{name}") for name in "iqkvo"}
+        h = linear["i"](self.temporal_n(y)).unflatten(0, (-1, self.frames))
+        q, k, v = (linear[name](h).unflatten(-1, (heads, -1)) for name in "qkv")
+        return y + linear["o"](across_layers(q, k, v).flatten(3).flatten(0, 1))
 
 
 class ControlEncoder(nn.Module):

@@ -119,7 +119,9 @@ class TransparentDecoder(nn.Module):
         count = len(WIDTHS)
         self.conv_in = operations.Conv2d(3, WIDTHS[0], 3, padding=1, **place)
         self.latent_conv_in = operations.Conv2d(LATENT_CHANNELS, WIDTHS[LATENT_LEVEL - 1], 1, **place)
-        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        # Any: mypy takes what comes out of a ModuleList for a Module or a Tensor.
+        self.down_blocks: Any = nn.ModuleList()
+        self.up_blocks: Any = nn.ModuleList()
         for number, width in enumerate(WIDTHS):
             level = Level([WIDTHS[max(number - 1, 0)], width], width, number >= count - ATTENTIVE, operations, place)
             if number < count - 1:

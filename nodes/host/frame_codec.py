@@ -1,6 +1,5 @@
 """A codec for LayerDiffuse, which makes layers of its frames, and the VAE that knows of it."""
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -54,9 +53,17 @@ class Frames(NamedTuple):
     given: Given | None
 
 
+def twin(vae: Any) -> Any:
+    """A VAE that shares everything with this one, and can be given attributes of its own. copy.copy would leave a note on
+    ComfyUI's class."""
+    marked = object.__new__(type(vae))
+    vars(marked).update(vars(vae))
+    return marked
+
+
 def with_frames(vae: Any, kind: Kind, given: Given | None) -> Any:
     """A VAE that shares everything with this one, and knows the frames of a MODEL."""
-    marked = copy.copy(vae)
+    marked = twin(vae)
     marked.frames = Frames(kind, given)
     setattr(marked, codecs.CODEC_KEY, FrameCodec)
     return marked
@@ -64,7 +71,7 @@ def with_frames(vae: Any, kind: Kind, given: Given | None) -> Any:
 
 def with_transparency(vae: Any, transparency: Transparency) -> Any:
     """A VAE that shares everything with this one, and decodes coverage with this transparent decoder."""
-    marked = copy.copy(vae)
+    marked = twin(vae)
     marked.transparency = transparency
     setattr(marked, codecs.CODEC_KEY, FrameCodec)
     return marked
@@ -83,7 +90,8 @@ class FrameCodec(LayerCodec):
 
     def __init__(self, vae: Any):
         super().__init__(vae)
-        self.kind, self.given = getattr(vae, "frames", Frames(TRANSPARENT, None))
+        frames: Frames = getattr(vae, "frames", Frames(TRANSPARENT, None))
+        self.kind, self.given = frames
         self.transparency: Transparency | None = getattr(vae, "transparency", None)
 
     def own_size(self, width: int, height: int) -> tuple[int, int]:
@@ -121,7 +129,9 @@ class FrameCodec(LayerCodec):
             raise ValueError(f"This latent holds scenes of {latent[LAYERS_KEY]} frames, but the VAE is for {self.kind.name} with "
                              f"{len(frames)}. Connect the VAE from the same Apply LayerDiffuse as the MODEL.")
         check_whole_scenes(len(samples), len(frames), latent.get(INDEX_KEY))
-        size = codecs.said_size(latent) if self.given is None else tuple(self.given.coverage.shape[1:])
+        size = codecs.said_size(latent)
+        if self.given is not None:
+            size = self.given.coverage.shape[1], self.given.coverage.shape[2]
         pictures = self.vae.decode(samples).float()[..., :3]
         if self.given is not None and self.cut_back(pictures, size).shape[1:3] != size:
             raise ValueError(f"The latent is for {pictures.shape[2]} x {pictures.shape[1]} pixels, but the {self.kind.given} "
@@ -137,7 +147,7 @@ class FrameCodec(LayerCodec):
         return Decoded(colours, coverage, len(self.kind.layers), finished=True, blended=blended)
 
     def layer(self, name: str, pictures: Tensor | None, latents: Tensor | None,
-              size: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
+              size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
         """Colours [N, H, W, 3] and coverage [N, H, W, 1] of a layer in all scenes; N is 1 for a given one."""
         if pictures is None or latents is None:
             assert self.given is not None

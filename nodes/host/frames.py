@@ -8,7 +8,7 @@ from torch import Tensor
 from ...layerdiff_core.layerdiffuse import BLENDED, Kind
 from ...layerdiff_core.prompts import same_length
 from ...layerdiff_core.transparent_decoder import LATENT_CHANNELS, RATIO
-from .conditioning import LAYERS_KEY
+from .conditioning import LAYERS_KEY, OPTIONS_KEY
 from .model import WHOLE_KEY, check_areas, check_pictures, check_windows
 from .words import ENCODER_KEY, check_words
 
@@ -29,6 +29,9 @@ class FrameSampling:
         check_windows(guider.model_options, len(noise), len(self.kind.frames))
         width = guider.model_patcher.model.model_config.unet_config["context_dim"]
         for cond in (cond for group in guider.conds.values() for cond in group):
+            if cond.get(OPTIONS_KEY):
+                raise ValueError("Masks, areas, strengths and timestep ranges of single layers do not work with LayerDiffuse. "
+                                 "Use the same ones on all layers, after Stack Layer Conditioning.")
             self.ready_prompts(cond, width)
             check_words(cond.get(ENCODER_KEY), None, "this MODEL")
             check_areas(cond, noise)

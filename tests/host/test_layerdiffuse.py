@@ -46,6 +46,12 @@ def vae(memory: str) -> Any:
     return narrow_vae()
 
 
+def check_alike(found: Tensor, wanted: Tensor, before: Tensor, memory: str) -> None:
+    """Within a thousandth of what the file changes; in half precision within 2e-3 of the largest value, and a change beyond."""
+    change, error = (wanted - before).abs().max(), (found - wanted).abs().max()
+    assert error < (2e-3 * wanted.abs().max() if memory == "float16" else 1e-3 * change) and change > 5e-3 * wanted.abs().max()
+
+
 class PlainUnit(nn.Module):
     """The reference in the place of an attention module. The pack works with patches instead."""
 
@@ -89,8 +95,7 @@ def test_sampling_is_what_the_description_says(pack: ModuleType, files: Any, bas
             unit = PlainUnit(getattr(block, f"attn{cross + 1}"), name, tensors, 2 * number + cross, signals)
             setattr(block, f"attn{cross + 1}", unit)
     wanted = draw(plain, start, [[tokens, {}]])
-    assert wanted.std() > 0.1 and close(found, wanted, 2e-2 if memory == "float16" else 1e-4)
-    assert not close(draw(base, start, [[tokens, {}]]), wanted, 0.05), "the file makes no difference"
+    check_alike(found, wanted, draw(base, start, [[tokens, {}]]), memory)
 
 
 @torch.inference_mode()
@@ -128,8 +133,7 @@ def test_the_low_rank_change_is_a_lora(pack: ModuleType, files: Any, base: Any, 
     assert len(added) == 128
     start, tokens = noise(2), prompts(1)
     found, wanted = draw(model, start, [[tokens, {}]]), draw(other, start, [[tokens, {}]])
-    assert close(found, wanted, 2e-2 if memory == "float16" else 1e-4)
-    assert not close(draw(base, start, [[tokens, {}]]), wanted, 0.05)
+    check_alike(found, wanted, draw(base, start, [[tokens, {}]]), memory)
 
 
 @torch.inference_mode()

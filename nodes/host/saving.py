@@ -53,7 +53,8 @@ def temporary(subfolder: str, name: str, write: Callable[[Path], object]) -> ui.
     """Writes a file for the page to ComfyUI's temporary folder, unless it is there already: subfolder or name must depend on
     its content (see `digest`)."""
     path = Path(folder_paths.get_temp_directory()) / subfolder / name
-    if not path.exists():
+    # Unlike Path.exists, this is False for a name that is too long, which `whole` then explains.
+    if not os.path.exists(path):
         with whole(path) as part:
             write(part)
     return ui.SavedResult(name, subfolder, io.FolderType.temp)

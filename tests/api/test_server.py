@@ -20,6 +20,8 @@ NODES = {
     "LayerDiffSMGKSampler", "LayerDiffKeepLayers", "LayerDiffDecodeLayers", "LayerDiffSetLayer", "LayerDiffCompositeLayers",
     "LayerDiffHealSeams", "LayerDiffImagesToLayers", "LayerDiffLayersFromMasks", "LayerDiffGetLayer", "LayerDiffMergeLayers",
     "LayerDiffPreviewLayers", "LayerDiffSaveLayers", "LayerDiffExportLayers", "LayerDiffImportLayers", "LayerDiffCreateAdapter",
+    "LayerDiffLoadLora", "LayerDiffApplyControlNet", "LayerDiffRedrawLayers", "LayerDiffApplyLayerDiffuse",
+    "LayerDiffLoadTransparentDecoder",
 }
 
 

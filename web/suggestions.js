@@ -26,8 +26,9 @@ app.registerExtension({
 function putFirst(ours, lists) {
   const number = app.extensionManager.setting.get("Comfy.NodeSuggestions.number");
   for (const [type, names] of Object.entries(ours)) {
-    // The first entry is the Reroute node that a middle click on a slot adds.
-    const [reroute, ...others] = lists[type];
+    // The first entry is the Reroute node that a middle click on a slot adds. The page has no list for a type that is only
+    // taken by optional inputs.
+    const [reroute, ...others] = lists[type] ?? ["Reroute"];
     lists[type] = [...new Set([reroute, ...names.map((name) => `LayerDiff${name}`), ...others])].slice(0, number);
   }
 }

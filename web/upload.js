@@ -32,7 +32,7 @@ export async function take(node, files) {
     say(NOTHING);
     return false;
   }
-  const told = tellUpload(part);
+  const telling = tellLater(part);
   // The images of a layers.json need a folder of their own to keep their names.
   const subfolder = part.files.length > 1 ? `layers_${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}` : "";
   try {
@@ -45,23 +45,17 @@ export async function take(node, files) {
   } catch (error) {
     say(error.message);
   } finally {
-    told.end();
+    clearTimeout(telling);
   }
   return true;
 }
 
-/** Shows a message once an upload has taken a while; `end` removes it. */
-function tellUpload({ main, files }) {
+/** Shows a message once an upload has taken a while; to be given to clearTimeout when it is over. */
+function tellLater({ main, files }) {
   const megabytes = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
-  const message = { severity: "info", summary: TITLE, detail: `Uploading ${main.name} (${megabytes.toFixed(1)} MB) ...` };
-  const { toast } = app.extensionManager;
-  const timer = setTimeout(() => toast.add(message), PATIENCE);
-  return {
-    end() {
-      clearTimeout(timer);
-      toast.remove(message);
-    },
-  };
+  const detail = `Uploading ${main.name} (${megabytes.toFixed(1)} MB) ...`;
+  // Not every page can take a message away again.
+  return setTimeout(() => app.extensionManager.toast.add({ severity: "info", summary: TITLE, detail, life: 6000 }), PATIENCE);
 }
 
 /** Uploads a file to the input folder. Returns the path under which ComfyUI stores it. */

@@ -107,13 +107,11 @@ def test_a_slow_upload_says_that_it_goes_on(page: Page, page_server: Server, tmp
     path = tmp_path / f"{uuid.uuid4().hex}.ora"
     write_ora(mixed_document(3), path, {})
     held: list[Route] = []
-    page.route("**/upload/image", held.append)
+    page.route("**/upload/image", lambda route: held.append(route))
     assert drop(page, path)
-    told = page.get_by_text(f"Uploading {path.name}")
-    told.wait_for()
+    page.get_by_text(f"Uploading {path.name}").last.wait_for()
     held.pop().continue_()
     page.wait_for_function(UPLOADED, arg=path.name)
-    told.wait_for(state="detached")
     page.unroute("**/upload/image")
     (page_server.data / "input" / page.evaluate(IMPORTED)).unlink()
 

@@ -9,8 +9,8 @@ from .latents import LONGEST_NUMBER
 
 EXAMPLE = "Enter layers such as \"1\", \"1=0.5, 2:4=1.0\" or \"-1\"; 0 is the background, -1 the top layer."
 NUMBER = rf"-?[0-9]{{1,{LONGEST_NUMBER}}}"
-SPAN = re.compile(rf"(?P<start>{NUMBER})?\s*:\s*(?P<stop>{NUMBER})?")
-DASHED = re.compile(rf"(?P<first>[0-9]{{1,{LONGEST_NUMBER}}})\s*-\s*(?P<last>[0-9]{{1,{LONGEST_NUMBER}}})")
+SPAN = rf"(?P<start>{NUMBER})?\s*:\s*(?P<stop>{NUMBER})?"
+DASHED = rf"(?P<first>[0-9]{{1,{LONGEST_NUMBER}}})\s*-\s*(?P<last>[0-9]{{1,{LONGEST_NUMBER}}})"
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def parse_layer_text(text: str, default_strength: float, names: Sequence[str] = 
 def _bounds(part: str, which: str, names: Sequence[str]) -> tuple[int | None, int | None]:
     if re.fullmatch(NUMBER, which):
         return int(which), int(which) + 1 if which != "-1" else None
-    if span := SPAN.fullmatch(which):
+    if span := re.fullmatch(SPAN, which):
         start, stop = (None if bound is None else int(bound) for bound in span.groups())
         return start, stop
-    if dashed := DASHED.fullmatch(which):
+    if dashed := re.fullmatch(DASHED, which):
         return int(dashed["first"]), int(dashed["last"]) + 1
     alike = [number for number, name in enumerate(names) if name.strip().casefold() == which.casefold()]
     if len(alike) > 1:

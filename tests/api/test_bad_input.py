@@ -202,7 +202,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "melt"),
     "a latent for layers": ({"6.layers": ["4", 0]}, "6", "LATENT"),
     "stacking what is layered": ({"7": node("LayerDiffStackConditioning", **{"conditionings.layer0": ["2", 0]}),
-                                  "4.positive": ["7", 0]}, "7", "Layer 0 has 1 conditionings for 3 images"),
+                                  "4.positive": ["7", 0]}, "7", "Layer 0 has a conditioning for 3 images"),
     "stacking two text encoders": (
         {**OTHER, "8": node("CLIPTextEncode", clip=["1", 1], text="sky"), "9": node("CLIPTextEncode", clip=["7", 1], text="fox"),
          "10": node("LayerDiffStackConditioning", **{"conditionings.layer0": ["8", 0], "conditionings.layer1": ["9", 0]}),

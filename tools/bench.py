@@ -142,6 +142,7 @@ def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
     return {
         "lora_cost_ratio": one_pass["layers"] / one_pass["plain"],
         "lora_hooks_cost_ratio": many["hooks"] / many["plain"],
+        "threads": torch.get_num_threads(),
         "medians": {"lora_seconds": one_pass, "lora_hooks_seconds": many},
         "sides": LAYER_SIDES,
     }

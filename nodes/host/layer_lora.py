@@ -62,9 +62,7 @@ class WrappedForward:
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """f(x) + strength * h(x) in the rows of the layers, f(x) in all others."""
         out = self.original(x, *args, **kwargs)
-        layers = len(self.strengths[0])
-        each = self.rows_of_a_layer(x.shape[0], layers)
-        self.terms.add(x.unflatten(0, (-1, layers, each)), out.unflatten(0, (-1, layers, each)), self.strengths)
+        self.terms.add(x, out, self.rows_of_a_layer(x.shape[0], len(self.strengths[0])), self.strengths)
         return out
 
     def rows_of_a_layer(self, rows: int, layers: int) -> int:

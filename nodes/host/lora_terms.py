@@ -17,8 +17,8 @@ LOKR_KERNELS, LOKR_CORE = (1, 6), 7
 """Where its LoKr adapter keeps what it applies as a convolution, and the core that holds the kernel instead."""
 
 Strengths = tuple[tuple[float, ...], ...]
-Products = list[tuple[slice, Tensor, Tensor]]
-Others = list[tuple[slice, float, WeightAdapterBase]]
+Products = list[tuple[int, int, Tensor, Tensor]]
+Others = list[tuple[int, int, float, WeightAdapterBase]]
 
 
 class Terms:
@@ -33,26 +33,35 @@ class Terms:
                                            and {*facts["padding"]} == {0})
         self.ready: dict[Any, tuple[Products, Others]] = {}
 
-    def add(self, x: Tensor, out: Tensor, strengths: Strengths) -> None:
-        """Add the terms to `out` in place. x, out: [scenes, layers, rows of a layer, ...]; strengths: of each LoRA in each
-        layer."""
+    def add(self, x: Tensor, out: Tensor, each: int, strengths: Strengths) -> None:
+        """Add the terms to `out` in place.
+
+        x, out: what the module took and gave, [scenes * layers * each, ...]: `each` neighbouring rows are of one layer.
+        strengths: of each LoRA in each layer.
+        """
         # A batched product adds into memory that lies in order; else it would go into a copy.
         key = (x.device, x.dtype, out.is_contiguous() and out.dtype == x.dtype, strengths)
         if key not in self.ready:
             self.ready[key] = self.prepared(*key)
         products, others = self.ready[key]
-        for rows, down, up in products:
-            count, outputs = down.shape[0], up.shape[1 if self.conv else 2]
-            for scene in range(x.shape[0]):
-                part, to = x[scene, rows], out[scene, rows]
-                if self.conv:
-                    to.view(count, outputs, -1).baddbmm_(up, torch.bmm(down, part.reshape(count, part.shape[2], -1)))
-                else:
-                    to.view(count, -1, outputs).baddbmm_(torch.bmm(part.reshape(count, -1, part.shape[-1]), down), up)
-        for rows, strength, adapter in others:
-            part = x[:, rows]
-            term = adapter.h(part.flatten(0, 2), out)
-            out[:, rows].add_(term.unflatten(0, part.shape[:3]), alpha=strength)
+        layers = len(strengths[0])
+        if products:
+            count = x.shape[0] // each
+            if self.conv:
+                inside, to = x.reshape(count, x.shape[1], -1), out.view(count, out.shape[1], -1)
+            else:
+                inside, to = x.reshape(count, -1, x.shape[-1]), out.view(count, -1, out.shape[-1])
+            for first in range(0, count, layers):
+                for start, stop, down, up in products:
+                    part = inside[first + start : first + stop]
+                    if self.conv:
+                        to[first + start : first + stop].baddbmm_(up, torch.bmm(down, part))
+                    else:
+                        to[first + start : first + stop].baddbmm_(torch.bmm(part, down), up)
+        for start, stop, strength, adapter in others:
+            part = x.unflatten(0, (-1, layers, each))[:, start:stop]
+            term = adapter.h(part.flatten(0, 2), out).unflatten(0, part.shape[:3])
+            out.unflatten(0, (-1, layers, each))[:, start:stop].add_(term, alpha=strength)
 
     def prepared(self, device: torch.device, dtype: torch.dtype, in_order: bool, strengths: Strengths) -> tuple[Products, Others]:
         """The weights where and as they are needed: products of the plain LoRAs of all layers, and what other kinds add."""
@@ -65,24 +74,26 @@ class Terms:
                 down, up = plain_product(adapter)
                 for pairs, share in zip(of_layer, shares):
                     if share:
-                        pairs.append((down, share * up))
+                        pairs.append((down, up if share == 1 else share * up))
                 continue
             moved = copy.copy(adapter)
             moved.weights = tuple(part.to(device, dtype) if isinstance(part, Tensor) else part for part in adapter.weights)
-            others += [(slice(start, stop), share, moved) for start, stop, share in neighbours(shares)]
+            others += [(start, stop, share, moved) for start, stop, share in neighbours(shares)]
         products: Products = []
         for start, stop, _ in neighbours([bool(pairs) for pairs in of_layer]):
             down, up = self.stacked(of_layer[start:stop])
-            products.append((slice(start, stop), down.to(device, dtype), up.to(device, dtype)))
+            products.append((start, stop, down.to(device, dtype), up.to(device, dtype)))
         return products, others
 
     def stacked(self, of_layer: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
         """The products of some layers in one batch: several LoRAs on one layer are one of a higher rank, and lower ranks are
         filled up with zeros. Laid out as they are multiplied."""
-        pairs = [(torch.cat([down for down, _ in layer]), torch.cat([up for _, up in layer], dim=1)) for layer in of_layer]
+        pairs = [layer[0] if len(layer) == 1 else
+                 (torch.cat([down for down, _ in layer]), torch.cat([up for _, up in layer], dim=1)) for layer in of_layer]
         rank = max(len(down) for down, _ in pairs)
-        down = torch.stack([pad(part, (0, 0, 0, rank - len(part))) for part, _ in pairs])
-        up = torch.stack([pad(part, (0, rank - part.shape[1])) for _, part in pairs])
+        if any(len(down) < rank for down, _ in pairs):
+            pairs = [(pad(down, (0, 0, 0, rank - len(down))), pad(up, (0, rank - len(down)))) for down, up in pairs]
+        down, up = (torch.stack(parts) for parts in zip(*pairs))
         return (down, up) if self.conv else (down.mT.contiguous(), up.mT.contiguous())
 
 

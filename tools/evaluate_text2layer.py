@@ -49,8 +49,8 @@ class StackedStudio:
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
         """Sample scenes. seed: for the noise of the whole batch."""
-        encoded = [self.prompts.encode(self.clip, request.global_prompt) for request in requests]
-        negative = [[*self.prompts.encode(self.clip, "")]]
+        encoded = [self.prompts.encode(self.clip, request.global_prompt)[0] for request in requests]
+        negative = self.prompts.encode(self.clip, "")
         positive = [[torch.cat([tokens for tokens, _ in encoded]), {}]]
         latent = self.empty.execute(**{**defaults(self.empty), "vae": self.vae, "layers": self.layers,
                                        "scenes": len(requests)}).args[0]

@@ -165,7 +165,7 @@ def test_sizes_are_padded_and_cropped_back(pack: ModuleType, text2layer: SimpleN
 
 
 def test_encode_layers_is_the_networks_own_encoding(pack: ModuleType, text2layer: SimpleNamespace, plain: dict[str, Any]) -> None:
-    (document,), images, coverage, _ = decode(pack, text2layer, plain, softness=1.0)
+    (document,), images, coverage, *_ = decode(pack, text2layer, plain, softness=1.0)
     count = text2layer.foregrounds + 1
     encoded = pack.nodes.latents.LayerDiffEncodeLayers.execute(document, text2layer.vae).args[0]["samples"]
     pictures, masks = images[:count].movedim(-1, 1), coverage[:count, None]

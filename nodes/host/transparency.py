@@ -16,7 +16,7 @@ from . import networks
 
 TILE, OVERLAP = 512, 128
 BYTES_PER_PIXEL = 2600
-"""Memory that the network takes for each pixel in float32. Measured."""
+"""Memory that the network takes for each pixel in float32. Estimated from its layers."""
 
 
 class Transparency(NamedTuple):

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page
 
-from tests.browser.kinds import Kind, every_page
-from tests.browser.panel_page import DRAWN, LOAD, PanelPage, heard
+from tests.browser.kinds import Kind
+from tests.browser.panel_page import DRAWN, LOAD, PanelPage
 from tools import setup
 from tools.host import Server
 from tools.page import READY
 
-pytestmark = every_page
 WORKFLOW = setup.ROOT / "workflows" / "redraw_one_layer.json"
 SEEDS = itertools.count(100)
 PICTURES = setup.ROOT / "output"
@@ -51,11 +50,6 @@ class RedrawPage(PanelPage):
 
     def brush(self, label: str) -> Locator:
         return self.panel.locator(".brush").and_(self.page.get_by_label(label, exact=True))
-
-
-@pytest.fixture(scope="module")
-def errors(page: Page) -> list[str]:
-    return heard(page)
 
 
 @pytest.fixture

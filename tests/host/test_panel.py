@@ -124,8 +124,8 @@ def test_pictures_and_masks_lie_where_the_edits_put_the_layers(nodes: Any) -> No
     run = nodes.decode.LayerDiffDecodeLayers.execute
     edits = {"version": 1, "order": [1, 0, 50], "copies": {"50": 1}, "layers": {
         "1": {"right": 5, "down": -3, "opacity": 0.5}, "50": {"right": 24}}}  # fmt: skip
-    _, images, coverage, _ = run(latent(2), Vae(), "", 0.5, 0.4, 1).args
-    _, moved_images, moved, _ = run(latent(2), Vae(), "", 0.5, 0.4, 1, json.dumps(edits)).args
+    _, images, coverage, *_ = run(latent(2), Vae(), "", 0.5, 0.4, 1).args
+    _, moved_images, moved, *_ = run(latent(2), Vae(), "", 0.5, 0.4, 1, json.dumps(edits)).args
     # The first scene as it was; of the second the top layer first, the background, and a copy that was moved off.
     assert len(moved) == len(moved_images) == 5
     assert torch.equal(moved[:2], coverage[:2]) and torch.equal(moved_images[:2], images[:2])

@@ -9,6 +9,7 @@ from ...layerdiff_core.names import check_name
 KEY = "layered_models"
 LAYERDIFFUSE_KEY = "layer_model"
 """The folder where users of other packs keep LayerDiffuse's files."""
+NO_FILE = "no LayerDiffuse file there yet"
 STARTERS = Path(__file__).resolve().parent.parent.parent / "models"
 EXTENSIONS = {".safetensors"}
 
@@ -44,12 +45,17 @@ def new_model_path(name: str) -> Path:
 
 
 def layerdiffuse_names() -> list[str]:
-    """The names of files that may be LayerDiffuse's, as ComfyUI lists them: those in its own folder, then our models."""
-    return list(dict.fromkeys([*folder_paths.get_filename_list(LAYERDIFFUSE_KEY), *model_names()]))
+    """The names of files that may be LayerDiffuse's, as ComfyUI lists them: those in its own folder, then the user's layered
+    models. NO_FILE if there are none, since an empty list would show as undefined."""
+    users = [name for name in model_names() if STARTERS not in model_path(name).parents]
+    return list(dict.fromkeys([*folder_paths.get_filename_list(LAYERDIFFUSE_KEY), *users])) or [NO_FILE]
 
 
 def layerdiffuse_path(name: str) -> Path:
-    """The path of a file of LayerDiffuse's. ValueError if it does not exist."""
+    """The path of a file of LayerDiffuse's. ValueError if it does not exist or none is chosen."""
+    if name == NO_FILE:
+        raise ValueError(f"No LayerDiffuse file is selected. Download one, put it into models/{LAYERDIFFUSE_KEY} or "
+                         f"models/{KEY}, press R to refresh the lists, and choose it.")
     path = folder_paths.get_full_path(LAYERDIFFUSE_KEY, name) or folder_paths.get_full_path(KEY, name)
     if path is None:
         raise ValueError(f"There is no file called {name!r}. Download LayerDiffuse's file of that name, put it into "

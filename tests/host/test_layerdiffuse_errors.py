@@ -185,3 +185,12 @@ def test_a_global_prompt_without_an_enhancer_is_not_for_layerdiff(pack: ModuleTy
     import nodes as host
     with pytest.raises(ValueError, match="encoded without an enhancer"):
         host.KSampler().sample(starter.model, 1, 1, 2.0, "euler", "normal", positive, negative, sampled, 1.0)
+
+
+def test_the_lists_offer_none_of_the_packs_own_models(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = pack.nodes.host.folders
+    assert not {path.name for path in folders.STARTERS.glob("*.safetensors")} & set(folders.layerdiffuse_names())
+    monkeypatch.setattr(folders.folder_paths, "get_filename_list", lambda key: [])
+    (only,) = folders.layerdiffuse_names()
+    with pytest.raises(ValueError, match="No LayerDiffuse file is selected. Download one"):
+        folders.layerdiffuse_path(only)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import compositing, guidance, layer_lora, measure, memory, models, seams
+from benchmarks import compositing, guidance, layer_control, layer_lora, measure, memory, models, seams
 from layerdiff_core.whole import write_text
 
 from . import inprocess, setup
@@ -42,10 +42,11 @@ SIDES = {
     "seam_error_ratio": f"error along the seams of {seams.SCENES} spoilt scenes: after Heal Seams / before",
 }
 
-LAYER_BARS = {"lora_cost_ratio": 1.15}
+LAYER_BARS = {"lora_cost_ratio": 1.15, "control_cost_ratio": 0.35}
 LAYER_SIDES = {
     "lora_cost_ratio": f"sampling 4 layers with a LoRA on each of {layer_lora.LORAS} by Load LoRA for Layers / without",
     "lora_hooks_cost_ratio": "the same LoRAs on the same layers by ComfyUI's hooks, prompts and masks / without",
+    "control_cost_ratio": "a ControlNet's own run, a hint for each layer: on one layer of 4 / on all of them",
 }
 
 
@@ -134,7 +135,8 @@ def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
 
 def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
     """What changes to single layers cost, and the medians behind it."""
-    print("Measuring LoRAs on single layers ...", flush=True)
+    print("Measuring ControlNets and LoRAs on single layers ...", flush=True)
+    controls = measure.medians(layer_control.sides(pack), *((1, 1) if quick else (21, 2)))
     sides = layer_lora.sides(pack, 2 if quick else 10)
     ours, hooks = ({side: sides[side] for side in ("plain", way)} for way in ("layers", "hooks"))
     one_pass = measure.medians(ours, *((1, 1) if quick else (21, 2)))
@@ -142,8 +144,9 @@ def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
     return {
         "lora_cost_ratio": one_pass["layers"] / one_pass["plain"],
         "lora_hooks_cost_ratio": many["hooks"] / many["plain"],
+        "control_cost_ratio": controls["one"] / controls["all"],
         "threads": torch.get_num_threads(),
-        "medians": {"lora_seconds": one_pass, "lora_hooks_seconds": many},
+        "medians": {"control_seconds": controls, "lora_seconds": one_pass, "lora_hooks_seconds": many},
         "sides": LAYER_SIDES,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tools.training_world import TELL_EVERY, World
+from tools.training_world import TELL_EVERY, World, update
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
@@ -101,13 +101,7 @@ def fit_pictures(world: World, options: argparse.Namespace, run: Run, network: A
         batch = vae.crop(next(batches), starter.CANVAS // 2, renderer.generator) if in_crops else next(whole)
         batch.pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
         adversarial = run.progress >= ADVERSARIAL_FROM[run.path.stem]
-        with world.autocast():
-            step = objective.generator(batch, adversarial)
-        run.update(step.loss)
-        if adversarial:
-            with world.autocast():
-                loss = objective.critic(step)
-            critic.update(loss)
+        step = update(world, objective, run, critic, batch, adversarial)
         if run.step % TELL_EVERY == 0:
             run.tell(**{name: value.item() for name, value in step.figures.items()})
             if run.saved > critic.saved:

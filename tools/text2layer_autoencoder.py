@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from tools.training_world import TELL_EVERY, World
+from tools.training_world import TELL_EVERY, World, update
 
 # isort: split
 # ComfyUI and the pack can only be imported after training_world.
@@ -102,19 +102,6 @@ def fit_autoencoder(world: World, options: argparse.Namespace, architecture: dic
     write()
     run.save()
     critic.save()
-
-
-def update(world: World, objective: cat2i.AutoencoderObjective, run: Run, critic: Run, layers: Layers,
-           adversarial: bool) -> cat2i.Step:
-    """Take one step of the autoencoder, or its decoder, and one of the discriminator if it is used."""
-    with world.autocast():
-        step = objective.generator(layers, adversarial)
-    run.update(step.loss)
-    if adversarial:
-        with world.autocast():
-            loss = objective.critic(step)
-        critic.update(loss)
-    return step
 
 
 def train_decoder(world: World, options: argparse.Namespace) -> None:

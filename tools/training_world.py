@@ -21,7 +21,7 @@ from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.layerdiff import LAYER_SHARES, Batch, Scenes, TextSide  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.run import has_bfloat16  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.run import Run, has_bfloat16  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
 
@@ -118,3 +118,15 @@ def prepare_torch() -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
+
+
+def update(world: World, objective: Any, run: Run, critic: Run, batch: Any, adversarial: bool) -> Any:
+    """Take one step of an autoencoder, or its decoder, and one of the discriminator if it is used."""
+    with world.autocast():
+        step = objective.generator(batch, adversarial)
+    run.update(step.loss)
+    if adversarial:
+        with world.autocast():
+            loss = objective.critic(step)
+        critic.update(loss)
+    return step

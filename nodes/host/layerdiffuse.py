@@ -9,8 +9,9 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
+import torch
 from comfy.ldm.modules.attention import optimized_attention
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...layerdiff_core import published
@@ -113,7 +114,9 @@ def on_base(base: Any, added: Any, kind: Kind, image: Tensor | None) -> Any:
             inner = replaced.get((*block, 0), replaced.get(block))
             patcher.set_model_patch_replace(InsideUnit(unit, inner), name, *block, transformer_index=0)
         patcher.set_model_patch(LeaveUnit(units), f"{name}_output_patch")
-    patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SharedFrames(added, kind, image))
+    shared = SharedFrames(added, kind, image)
+    patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, shared)
+    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, shared.release)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, FrameSampling(kind, image))
     return patcher
 
@@ -179,10 +182,11 @@ class LeaveUnit:
 
 
 class SharedFrames:
-    """Wrapper around the UNet: checks what reaches it, and computes the signals of the given layer."""
+    """Wrapper around the UNet: checks what reaches it, and computes the signals of the given layer, once per sampling."""
 
     def __init__(self, added: Any, kind: Kind, image: Tensor | None):
         self.added, self.kind, self.image = added, kind, image
+        self.kept: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
 
     def __call__(self, executor: Any, x: Tensor, timesteps: Any, context: Any, y: Any, control: Any,
                  transformer_options: dict[str, Any], **kwargs: Any) -> Tensor:
@@ -192,8 +196,20 @@ class SharedFrames:
                              "frames. Something between the MODEL and the sampler splits the batch, but the frames of a scene "
                              "must be sampled together. Remove it, or sample fewer scenes at once.")
         check_patches(transformer_options)
-        signals = None if self.image is None else self.added.model.signals(self.image.to(x))
-        return executor(x, timesteps, context, y, control, {**transformer_options, KEY: signals}, **kwargs)
+        return executor(x, timesteps, context, y, control, {**transformer_options, KEY: self.signals(x)}, **kwargs)
+
+    def signals(self, x: Tensor) -> list[Tensor] | None:
+        """The given layer's signals on the device and in the dtype of x; None if no layer is given."""
+        if self.image is None:
+            return None
+        place = (x.device, x.dtype)
+        if place not in self.kept:
+            self.kept[place] = self.added.model.signals(self.image.to(x))
+        return self.kept[place]
+
+    def release(self, patcher: Any) -> None:
+        """Called by ComfyUI after a sampling, also after an interrupt: frees the signals' memory."""
+        self.kept.clear()
 
 
 def check_patches(options: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import comfy.utils
 import folder_paths
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 import nodes as host
@@ -302,3 +303,17 @@ def test_prompts_without_an_enhancer(pack: ModuleType, files: Any, base: Any, va
     assert torch.equal(draw(model, start, [[tokens[:2], {"layers": 2, "whole_prompt": tokens[2:]}]]), wanted)
     same = draw(model, start, stacked(pack, tokens[:1].expand(3, -1, -1)))
     assert torch.equal(draw(model, start, [[tokens[:1], {}]]), same) and not close(same, wanted, 1e-3)
+
+
+@torch.inference_mode()
+def test_the_given_layers_signals_are_computed_once_per_sampling(pack: ModuleType, files: Any, base: Any, vae: Any,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = apply(pack, base, vae, "fg2bg")
+    (wrapper,) = model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "layerdiffuse")
+    network, calls = wrapper.added.model, []
+    own = network.signals
+    monkeypatch.setattr(network, "signals", lambda shown: calls.append(1) or own(shown))
+    start, positive = noise(2), stacked(pack, prompts(2))
+    first = draw(model, start, positive)
+    assert len(calls) == 1 and not wrapper.kept
+    assert torch.equal(draw(model, start, positive), first) and len(calls) == 2

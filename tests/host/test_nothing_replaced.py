@@ -1,13 +1,16 @@
 """The pack replaces nothing in ComfyUI: each attribute of its modules and classes stays the same object."""
 
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import folder_paths
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import nodes as host
-from tests import models
+from tests import loras, models
 from tests.memory_modes import TURNED
 
 
@@ -37,7 +40,7 @@ def test_loading_replaces_nothing(host_before: dict[str, Any], pack: ModuleType,
 
 @torch.inference_mode()
 def test_sampling_replaces_nothing(host_before: dict[str, Any], pack: ModuleType, starter: SimpleNamespace,
-                                   memory: str, take_snapshot: Any) -> None:
+                                   memory: str, take_snapshot: Any, tmp_path: Path) -> None:
     base = models.sd15(32, 96, mode=memory)
     name = pack.nodes.train.LayerDiffCreateAdapter.execute(base, f"replaces nothing {memory}", 0).args[0]
     pack.nodes.load.LayerDiffApplyAdapter.execute(base, name)
@@ -47,10 +50,17 @@ def test_sampling_replaces_nothing(host_before: dict[str, Any], pack: ModuleType
     control = models.control_net(models.architecture()["unet"], models.CHANNELS)
     positive, negative = host.ControlNetApplyAdvanced().apply_controlnet(positive, negative, control, torch.rand(1, 64, 64, 3),
                                                                          1.0, 0.0, 1.0)
+    positive, negative = pack.nodes.control.LayerDiffApplyControlNet.execute(
+        positive, negative, control, torch.rand(1, 64, 64, 3), "1", 0.5, 0.0, 1.0).args
+    save_file(loras.lora(starter.model.model.diffusion_model), tmp_path / "replaces_nothing.safetensors")
+    folder_paths.add_model_folder_path("loras", str(tmp_path), is_default=True)
+    model = pack.nodes.lora.LayerDiffLoadLora.execute(starter.model, "replaces_nothing.safetensors", "1=0.5", 1.0).args[0]
     drawn = pack.nodes.sample.LayerDiffSMGKSampler.execute(
-        starter.model, positive, negative, latent, starter.vae, 1, 2, 3.0, "euler", "normal", 1.0, 0.5, 1.0, 0.0, 1.0).args[0]
+        model, positive, negative, latent, starter.vae, 1, 2, 3.0, "euler", "normal", 1.0, 0.5, 1.0, 0.0, 1.0).args[0]
     document = pack.nodes.decode.LayerDiffDecodeLayers.execute(drawn, starter.vae, names, 0.5, 0.4, 0).args[0][0]
     pack.nodes.composite.LayerDiffCompositeLayers.execute(document, "display")
+    pack.nodes.redraw.LayerDiffRedrawLayers.execute(document, model, starter.vae, positive, negative, "1", -1, 1, 2, 3.0, "euler",
+                                                    "normal", 1.0, 8)
     assert replaced(host_before, take_snapshot()) == []
 
 

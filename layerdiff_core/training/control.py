@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import diffusion
-from .layerdiff import EMPTY_WEIGHT, Batch, LayerDiff, plain_attention
+from .layerdiff import Batch, LayerDiff, channel_weight, context_with_drops, plain_attention
 
 HINTED = 0.7
 GLOBAL_DROPPED = 0.6
@@ -52,22 +52,18 @@ def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Ten
     dropped more often than not, and the loss counts the hinted rows, since no other can change (ours). empty [T]: the rows of
     the empty prompt.
     """
-    count, layers, device = len(batch.place), batch.layers, x0.device
+    layers = batch.layers
     with torch.no_grad():
-        context, plain = model.context(batch.rows, batch.global_rows)
-        none = model.encode(empty[None])[:, None]
-        chance = torch.rand(count, 1, 1, 1, device=device)
-        context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
-        context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
-        timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas, PURE_NOISE))
+        context = context_with_drops(model, batch, empty, PROMPTS_DROPPED, GLOBAL_DROPPED)
+        timestep, alpha_bar = (each.repeat_interleave(layers)
+                               for each in diffusion.draw_timesteps(len(batch.place), alphas, PURE_NOISE))
         noise = torch.randn_like(x0)
         noisy = diffusion.add_noise(x0, noise, alpha_bar)
     added = control(noisy.chunk(2, dim=1)[0][chosen], hints[chosen], timestep[chosen].float(), context[chosen])
     predicted = model.unet(noisy, timestep.float(), context, control=spread(added, chosen), layers=layers,
                            transformer_options={"optimized_attention_override": plain_attention})
     wanted = diffusion.target(x0, noise, alpha_bar, prediction)
-    picture, mask = torch.ones_like(x0).chunk(2, dim=1)
-    weight = torch.cat([picture * (EMPTY_WEIGHT + (1 - EMPTY_WEIGHT) * (coverage > 0)), mask], dim=1).sqrt()
+    weight = channel_weight(x0, coverage)
     rows = diffusion.loss((predicted.float() * weight)[chosen], (wanted * weight)[chosen], alpha_bar[chosen], prediction)
     return rows.mean()
 

@@ -138,28 +138,41 @@ class LayerDiff(TextSide):
                          layers=layers)
 
 
+def context_with_drops(model: TextSide, batch: Batch, empty: Tensor, prompts_dropped: float = PROMPTS_DROPPED,
+                       global_dropped: float = GLOBAL_DROPPED) -> Tensor:
+    """The UNet's context of a batch, [B * K, T, dim], layers innermost. Some scenes lose all prompts, others only the global one.
+
+    empty: [T], the rows of the empty prompt. prompts_dropped, global_dropped: shares of the scenes.
+    """
+    context, plain = model.context(batch.rows, batch.global_rows)
+    none = model.encode(empty[None])[:, None]
+    chance = torch.rand(len(batch.place), 1, 1, 1, device=context.device)
+    context = torch.where(chance < prompts_dropped + global_dropped, plain, context)
+    return torch.where(chance < prompts_dropped, none, context).flatten(0, 1)
+
+
+def channel_weight(x0: Tensor, coverage: Tensor) -> Tensor:
+    """Factors for prediction and target [N, 2C, h, w]: outside the layer's mask the image counts less, because it is never seen
+    and capacity should go to the object (ours)."""
+    picture, mask = torch.ones_like(x0).chunk(2, dim=1)
+    return torch.cat([picture * (EMPTY_WEIGHT + (1 - EMPTY_WEIGHT) * (coverage > 0)), mask], dim=1).sqrt()
+
+
 def layerdiff_loss(model: LayerDiff, x0: Tensor, coverage: Tensor, batch: Batch, empty: Tensor, alphas: Tensor,
                    prediction: str, pure_noise: float = diffusion.PURE_NOISE) -> Tensor:
     """The ordinary denoising loss over all layers of a scene at one timestep (LayerDiff, section 3).
 
     Sometimes all prompts are dropped together, for guidance, or only the global prompt, so that enhancer strength 0 works.
-    Outside the layer's mask the image has less weight, because it is never seen and capacity should go to the object (ours).
     empty: [T], the rows of the empty prompt. pure_noise: the share of scenes that start from pure noise.
     """
-    count, layers, device = len(batch.place), batch.layers, x0.device
-    context, plain = model.context(batch.rows, batch.global_rows)
-    none = model.encode(empty[None])[:, None]
-    chance = torch.rand(count, 1, 1, 1, device=device)
-    context = torch.where(chance < PROMPTS_DROPPED + GLOBAL_DROPPED, plain, context)
-    context = torch.where(chance < PROMPTS_DROPPED, none, context).flatten(0, 1)
-
-    timestep, alpha_bar = (each.repeat_interleave(layers) for each in diffusion.draw_timesteps(count, alphas, pure_noise))
+    layers, context = batch.layers, context_with_drops(model, batch, empty)
+    timestep, alpha_bar = (each.repeat_interleave(layers)
+                           for each in diffusion.draw_timesteps(len(batch.place), alphas, pure_noise))
     x0 = x0.float()
     noise = torch.randn_like(x0)
     predicted = model(diffusion.add_noise(x0, noise, alpha_bar), timestep.float(), context, layers).float()
     wanted = diffusion.target(x0, noise, alpha_bar, prediction)
-    picture, mask = torch.ones_like(x0).chunk(2, dim=1)
-    weight = torch.cat([picture * (EMPTY_WEIGHT + (1 - EMPTY_WEIGHT) * (coverage > 0)), mask], dim=1).sqrt()
+    weight = channel_weight(x0, coverage)
     return diffusion.loss(predicted * weight, wanted * weight, alpha_bar, prediction).mean()
 
 

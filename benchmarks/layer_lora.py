@@ -1,4 +1,4 @@
-"""What three LoRAs on three layers cost: by Load LoRA for Layers in one pass, and by ComfyUI's LoRA hooks, a pass for each."""
+"""The cost of three LoRAs on three layers: Load LoRA for Layers in one pass, and ComfyUI's LoRA hooks in a pass for each."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -15,8 +15,8 @@ LORAS = 3
 
 
 def random_lora(unet: nn.Module, seed: int) -> dict[str, Tensor]:
-    """A LoRA file's tensors, small random numbers, for all that trainers change by default: the transformers' linear layers
-    and convolutions."""
+    """The tensors of a LoRA file, small random numbers, for the parts that trainers change by default: the linear layers and
+    convolutions of the transformers."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, module in unet.named_modules():
@@ -33,7 +33,7 @@ def random_lora(unet: nn.Module, seed: int) -> dict[str, Tensor]:
 
 def sides(pack: ModuleType, steps: int) -> dict[str, Callable[[], Tensor]]:
     """Three ways to sample one scene of four layers: without a LoRA, with one on each of three layers in the same pass, and
-    the same by hooks on three more prompts, each with a mask over its layer."""
+    the same with hooks on three more prompts, each with a mask over its layer."""
     import comfy.hooks
 
     import nodes as host_nodes

@@ -24,7 +24,7 @@ def images_to_layers(images: Tensor, coverage: Tensor | None, names: str, top_fi
     images: [K,H,W,3 or 4], 0..1, straight colours with or without alpha. coverage: [N,h,w], 0..1, 1 = covered, or None.
     Coverage and alpha are multiplied. N is K, also K - 1 if the first image is left out, and a single image or a single mask is
     used for all layers. names: one per line in the order of the images; layers without one are numbered. top_first: the first
-    image is the top layer. skip_first: leave out the first image and its mask. ValueError for what does not fit together.
+    image is the top layer. skip_first: leave out the first image and its mask. ValueError for inputs that do not fit together.
     """
     check_images(images)
     if coverage is not None:
@@ -52,7 +52,8 @@ def images_to_layers(images: Tensor, coverage: Tensor | None, names: str, top_fi
 def layer_number(document: Document, number: int, name: str) -> int:
     """The number of a layer, from 0 at the bottom, by its name if there is one, else by its number.
 
-    Capitals and spaces around a name do not matter. ValueError if there is no such layer, or more than one of that name.
+    Names are not case-sensitive, and spaces around them are ignored. ValueError if there is no such layer, or more than one of
+    that name.
     """
     names = [layer.name for layer in document.layers]
     shown = ", ".join(f"{k}: {_short(each)!r}" for k, each in enumerate(names[:NAMES_SHOWN]))

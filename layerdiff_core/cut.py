@@ -1,4 +1,4 @@
-"""Cuts a picture into layers by masks: each pixel belongs to one layer, edges are soft, and colours are not mixed."""
+"""Cuts an image into layers by masks: each pixel belongs to one layer, edges are soft, and colours are not mixed."""
 
 import math
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from .layers import MAX_LAYERS, Document, Layer
 
 LARGEST_BELOW, FIRST_BELOW, FIRST_ON_TOP = "largest at the bottom", "first at the bottom", "first on top"
 ORDERS = (LARGEST_BELOW, FIRST_BELOW, FIRST_ON_TOP)
-"""Which of the masks lie in front of which."""
+"""How the masks are ordered from back to front."""
 
 CONTEXT = 32
-"""In pixels, how far around a layer its surroundings' colours are looked for."""
+"""The distance in pixels within which the colours around a layer are searched."""
 
 ABUTTING = 2
 """In pixels. Masks that overlap by less than about this share an edge, on which one ends and the other begins."""
@@ -27,11 +27,11 @@ ABUTTING = 2
 
 def layers_from_masks(picture: Tensor, masks: Tensor, background: Tensor | None, names: str, order: str, softness: float,
                       step: Callable[[], None] = lambda: None) -> Document:
-    """A background and a layer for each mask, cut from a picture.
+    """A background and a layer for each mask, cut from an image.
 
     picture: [1,H,W,3], 0..1. masks: [K,h,w], 0..1, 1 = belongs to the layer. background: [1,H,W,3], 0..1, the picture without
     the objects, or None for the picture itself. names: one per line in the order of the masks. order: one of ORDERS. softness,
-    step: as in `cut`. ValueError for what does not fit together, and for values that are not finite.
+    step: as in `cut`. ValueError for inputs that do not fit together, and for values that are not finite.
     """
     inputs = {"image": picture} | ({} if background is None else {"background": background})
     for what, image in inputs.items():
@@ -67,17 +67,17 @@ def layers_from_masks(picture: Tensor, masks: Tensor, background: Tensor | None,
 
 
 def cut(picture: Tensor, masks: Tensor, softness: float, step: Callable[[], None] = lambda: None) -> tuple[Tensor, list[Layer]]:
-    """Cut a picture into a background and a layer for each mask.
+    """Cut an image into a background and a layer for each mask.
 
     picture: [1,H,W,3], 0..1. masks: [K,H,W], 0..1, 1 = belongs to the layer, bottom layer first. softness: width in pixels of
     the soft edge, 0 keeps the masks' own edges. step: called after each layer. Returns the background [1,H,W,3] and K layers,
-    cropped to their content. Where masks overlap, the upper layer owns the pixel. The composite is the picture again, except
-    where an edge is softened that is not soft in the picture.
+    cropped to their content. Where masks overlap, the upper layer owns the pixel. The composite equals the image, except
+    where an edge is softened that is not soft in the image.
 
-    Source: ours. By the compositing equation each pixel is the sum of the layers' colours, weighted with what each of them shows
-    of itself. The shares follow from the union of the masks from the top down, so that neighbours leave no gap. A layer's colours
-    are freed of its surroundings', which are extended under it, and its inner colours are extended over its edge. What remains
-    of the equation is the background's, so that no layer's edge keeps a colour of the old background.
+    Source: ours. By the compositing equation each pixel is the sum of the layers' colours, weighted by how much of each is
+    visible. These shares follow from the union of the masks from the top down, so that neighbours leave no gap. The colours of a
+    layer's surroundings are extended under it and removed from it, and its inner colours are extended over its edge. The rest of
+    the sum goes to the background, so that no layer's edge keeps a colour of the old background.
     """
     shares, coverage = _shares(masks.float().clamp(0, 1), softness)
     rest, layers = picture.clone(), []
@@ -91,7 +91,7 @@ def cut(picture: Tensor, masks: Tensor, softness: float, step: Callable[[], None
         layers.append(layer.crop(left - layer.x, top - layer.y, right - left, bottom - top))
         step()
     seen = (1 - shares.sum(0, keepdim=True)).clamp(0, 1)[..., None]
-    # Behind a layer and in the open the background is the picture itself; only under soft edges it is not.
+    # Behind a layer and where there is none, the background is the image itself. Only under soft edges it is not.
     mixed = (seen >= EMPTY) & (seen < 1 - EMPTY)
     return torch.where(mixed, (rest / seen.clamp_min(EMPTY)).clamp(0, 1), picture), layers
 
@@ -113,7 +113,7 @@ def _own_colours(picture: Tensor, share: Tensor) -> Tensor:
 
 
 def _shares(masks: Tensor, softness: float) -> tuple[Tensor, Tensor]:
-    """What each layer shows of itself in the composite, and its coverage, both [K,H,W], 0..1.
+    """How much of each layer is visible in the composite, and its coverage, both [K,H,W], 0..1.
 
     coverage: the share of what the layers above have left, so that stacking the layers gives the shares again.
     """

@@ -10,7 +10,7 @@ from .layers import Document, make_document
 from .placement import placed_pixels
 
 CENTRE, SOFTNESS = 0.5, 0.4
-"""Of the mask's step, in greys, unless the user says otherwise."""
+"""The defaults for the step that turns grey values of a mask into coverage."""
 EMPTY_SHARE = 0.002
 """Share of the image. A layer that covers less is a speck and counts as empty."""
 HIDDEN_SHARE = 0.15
@@ -28,7 +28,7 @@ def finish_layers(pictures: Tensor, masks: Tensor, layers: int, centre: float, s
 
 def finish(numbers: Sequence[int], pictures: Tensor, masks: Tensor, centre: float = CENTRE,
            softness: float = SOFTNESS) -> tuple[Tensor, Tensor]:
-    """The same of any layers, with their numbers within their scenes."""
+    """The same for any layers, given their numbers within their scenes."""
     coverage = soft_threshold(masks, centre, softness)
     # The background is always fully opaque; its predicted mask is only noise.
     coverage[[row for row, number in enumerate(numbers) if number == 0]] = 1
@@ -70,7 +70,7 @@ def unseen_layers(coverage: Tensor) -> tuple[list[int], list[int]]:
 
 
 def warnings_of(names: Sequence[str], coverage: Tensor) -> list[str]:
-    """What a user should know of a scene's layers as they were drawn: names, and coverage [K, H, W], bottom first."""
+    """Warnings about a scene's layers as they were drawn: names, and coverage [K, H, W], bottom first."""
     empty, hidden = unseen_layers(coverage)
     return [f"The layer \"{names[number]}\" is empty. Try another seed." for number in empty] + [
         f"The layer \"{names[number]}\" is hidden behind other layers. Move it in the layer panel, or try another seed."
@@ -83,6 +83,6 @@ def named_lines(names: str) -> list[str]:
 
 
 def numbered(titles: list[str], layers: int) -> list[str]:
-    """The names of so many layers, bottom first. Layers without one, at the end of the list or "", are named by number."""
+    """The names of `layers` layers, bottom first. Layers without one, at the end of the list or "", are named by number."""
     titles = titles + [""] * (layers - len(titles))
     return [title or ("background" if number == 0 else f"layer {number}") for number, title in enumerate(titles)]

@@ -15,9 +15,9 @@ DASHED = rf"(?P<first>[0-9]{{1,{LONGEST_NUMBER}}})\s*-\s*(?P<last>[0-9]{{1,{LONG
 
 @dataclass(frozen=True)
 class LayerEntry:
-    """One part of such a text: layers from `start` up to, but not with, `stop`, and their strength.
+    """One part of such a text: the layers from `start` up to but not including `stop`, and their strength.
 
-    Numbers count from the top where they are negative, and None is the end on that side, as in a Python slice.
+    Negative numbers count from the top, and None means no limit on that side, as in a Python slice.
     """
 
     text: str
@@ -26,7 +26,7 @@ class LayerEntry:
     strength: float
 
     def of(self, layers: int) -> range:
-        """The numbers of a scene of so many layers. ValueError for a layer that it does not have, and for none at all."""
+        """The numbers of these layers in a scene of `layers` layers. ValueError if one does not exist or the range is empty."""
         chosen = range(*(default if bound is None else bound + layers * (bound < 0)
                          for bound, default in ((self.start, 0), (self.stop, layers))))
         if not chosen:
@@ -40,12 +40,12 @@ class LayerEntry:
 
 
 def parse_layer_text(text: str, default_strength: float, names: Sequence[str] = ()) -> list[LayerEntry]:
-    """Read layers and strengths where the number of layers may not be known yet.
+    """Read layers and strengths when the number of layers may not be known yet.
 
     Parts are separated by commas, semicolons or new lines. Each is a number ("1"; "-1" is the top layer), a range without
-    its end as in Advanced-ControlNet and Python ("2:4" is 2 and 3, "1:" all but the background), a range with its end as in
-    Free Layers ("0-2" is 0, 1 and 2), or one of `names`; "=0.5" after it is its strength, which is otherwise
-    `default_strength`. ValueError for anything else.
+    its end as in Advanced-ControlNet and Python ("2:4" is 2 and 3, "1:" everything above the background), a range that includes
+    its end as in Free Layers ("0-2" is 0, 1 and 2), or one of `names`. It can be followed by a strength, as in "=0.5"; the
+    default is `default_strength`. ValueError for anything else.
     """
     entries = []
     for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
@@ -83,8 +83,8 @@ def _bounds(part: str, which: str, names: Sequence[str]) -> tuple[int | None, in
 
 
 def strengths_of(entries: Sequence[LayerEntry], layers: int) -> list[float]:
-    """The strength of each of `layers` layers, 0 for those that no entry names; where several do, the last holds. ValueError
-    for a layer that does not exist."""
+    """The strength of each of `layers` layers, 0 for those that are not listed. If a layer is listed twice, the last entry
+    applies. ValueError for a layer that does not exist."""
     strengths = [0.0] * layers
     for entry in entries:
         for number in entry.of(layers):
@@ -93,7 +93,7 @@ def strengths_of(entries: Sequence[LayerEntry], layers: int) -> list[float]:
 
 
 def layer_strengths(text: str, default_strength: float, layers: int, names: Sequence[str] = ()) -> list[float]:
-    """The strength of each of `layers` layers by such a text, as `parse_layer_text` and `strengths_of` say."""
+    """The strength of each of `layers` layers from such a text. See `parse_layer_text` and `strengths_of`."""
     return strengths_of(parse_layer_text(text, default_strength, names), layers)
 
 

@@ -136,7 +136,7 @@ class ControlEncoder(nn.Module):
 
 
 class FrameNetwork(nn.Module):
-    """All that a file holds: two units for each of the UNet's transformer blocks, for self-attention and for attention to the
+    """The network of a file: two units for each of the UNet's transformer blocks, for self-attention and for attention to the
     text, and the encoder of a given layer.
 
     widths: channels of the UNet's transformer blocks at each of the four levels. context: width of the text's tokens.

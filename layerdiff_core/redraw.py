@@ -1,4 +1,4 @@
-"""Layers of a document drawn anew: which ones, inside which mask, and how a drawing takes a layer's place. Ours."""
+"""Redrawn layers of a document: which ones, inside which mask, and how a drawing replaces a layer. Ours."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,16 +12,16 @@ from .layers import Document, Layer
 from .placement import place
 
 SHOWN = 8
-"""Layers that a message lists."""
+"""The maximum number of layers in a message."""
 
 FAINTEST = 1 / 512
-"""What a mask leaves of a pixel below this would not show in 8 bits."""
+"""A change below this would not be visible in 8 bits."""
 
 
 def chosen_layers(text: str, names: Sequence[Collection[str]]) -> list[int]:
-    """Read which layers are meant by a text of numbers, ranges and names, such as "1, 3-4, bear"; none by an empty one.
+    """Parse a list of layers as numbers, ranges and names, such as "1, 3-4, bear". An empty text means none.
 
-    names: by layer, bottom first, all that it is called; capitals do not count. ValueError for what is no layer.
+    names: all names of each layer, bottom layer first, not case-sensitive. ValueError for anything that is not a layer.
     """
     called = [{name.strip().casefold() for name in each} for each in names]
     chosen: set[int] = set()
@@ -38,7 +38,7 @@ def chosen_layers(text: str, names: Sequence[Collection[str]]) -> list[int]:
 
 
 def with_new_layer(document: Document, number: int, name: str) -> Document:
-    """A copy of a document with an empty layer that gets this number. ValueError for more layers than one can have."""
+    """A copy of a document with an empty layer inserted at this number. ValueError if there would be too many layers."""
     width, height = document.canvas
     empty = Layer(torch.zeros(1, height, width, 3), torch.ones(1, height, width), name or f"layer {number}", width, height)
     return replace(document, layers=[*document.layers[:number], empty, *document.layers[number:]])
@@ -47,9 +47,9 @@ def with_new_layer(document: Document, number: int, name: str) -> Document:
 def region(mask: Tensor | None, canvas: tuple[int, int], layers: int, feather: int) -> Tensor | None:
     """Where each layer may change: [layers, H, W] in 0..1, 1 = repainted; None for everywhere.
 
-    mask: ComfyUI's MASK, [1 or layers, h, w] of any size, stretched to the canvas (width, height). feather: pixels over which
-    it falls off beyond the edge of the mask, so that all of the mask is repainted. ValueError for another number of masks,
-    for numbers that are not finite and for a mask that selects nothing.
+    mask: ComfyUI's MASK, [1 or layers, h, w] of any size, stretched to the canvas (width, height). feather: the width in pixels
+    of the soft edge, which lies outside the mask, so that all of the mask is repainted. ValueError for a wrong number of masks,
+    values that are not finite, and a mask that selects nothing.
     """
     if mask is None:
         return None
@@ -76,10 +76,10 @@ def region(mask: Tensor | None, canvas: tuple[int, int], layers: int, feather: i
 
 def drawn_anew(layer: Layer, canvas: tuple[int, int], picture: Tensor, coverage: Tensor, inside: Tensor | None,
                name: str = "") -> Layer:
-    """The layer with a drawing in its place, upright and as large as the canvas; its other properties stay.
+    """The layer with its pixels replaced by a drawing, upright and as large as the canvas. Its other properties are kept.
 
-    picture [H, W, 3], coverage [H, W] and inside [H, W] as `region` gives it; where that is 0 the layer stays to the bit as it
-    lies on the canvas. What lies beyond the canvas is lost. name: empty keeps the name.
+    picture [H, W, 3], coverage [H, W], and inside [H, W] as returned by `region`. Where inside is 0, the layer's pixels on the
+    canvas stay exactly the same. Anything beyond the canvas is lost. name: the new name; "" keeps the old one.
     """
     width, height = canvas
     if inside is not None:
@@ -91,7 +91,7 @@ def drawn_anew(layer: Layer, canvas: tuple[int, int], picture: Tensor, coverage:
             old[rows, columns], was[rows, columns] = placed.image[0], placed.coverage[0]
         new, kept = inside * coverage, (1 - inside) * was
         together = new + kept
-        # Colours count by how much of them is there: what is transparent has none.
+        # Colours are weighted by coverage, because transparent pixels have no colour.
         share = torch.where(together > 0, new / together.clamp_min(1e-6), inside)[..., None]
         picture = torch.where(inside[..., None] > 0, share * picture + (1 - share) * old, old)
         coverage = torch.where(inside > 0, together.clamp(0, 1), was)
@@ -101,10 +101,10 @@ def drawn_anew(layer: Layer, canvas: tuple[int, int], picture: Tensor, coverage:
 
 def with_drawings(document: Document, chosen: Sequence[int], pictures: Tensor, coverage: Tensor, inside: Tensor | None,
                   names: Sequence[str]) -> Document:
-    """A copy of a document with drawings in the place of the chosen layers; every other layer is the very same object.
+    """A copy of a document with the chosen layers replaced by drawings. Every other layer is the same object as before.
 
-    pictures [N, H, W, 3] and coverage [N, H, W] of the N chosen ones; inside [K, H, W] of all K, or None; names: of all K, empty
-    ones change nothing.
+    pictures [N, H, W, 3], coverage [N, H, W]: those of the N chosen layers. inside: [K, H, W], for all K layers, or None. names:
+    those of all K layers; "" keeps the old name.
     """
     layers = list(document.layers)
     for number, picture, cover in zip(chosen, pictures.float().cpu(), coverage.float().cpu()):

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 Range = tuple[float, float]
 
 GAP = 1e-5
-"""What lies between the end of one range and the start of the next, which ComfyUI counts both in; ComfyUI's own, too."""
+"""The gap between one range and the next. ComfyUI includes both ends of a range, so ranges that touch would overlap."""
 
 
 def spans(times: list[list[Range]]) -> Iterator[tuple[float, float, list[list[int]]]]:
-    """Cut sampling where a prompt starts or ends to be active.
+    """Split sampling wherever a prompt becomes active or inactive.
 
-    times: for each layer the range of each of its prompts, 0 the start of sampling and 1 its end, both ends counted in. Yields
-    start, end and for each layer which of its prompts are active there, where any is.
+    times: for each layer, the range of each of its prompts, from 0 (the start of sampling) to 1 (its end), both ends included.
+    Yields start, end and, for each layer, the prompts that are active in between. Parts without any are skipped.
     """
     edges = sorted({edge for layer in times for span in layer if span[0] <= span[1] for edge in span})
     found: list[tuple[float, float, list[list[int]]]] = []
@@ -26,6 +26,6 @@ def spans(times: list[list[Range]]) -> Iterator[tuple[float, float, list[list[in
 
 
 def cells(edge: float, after: float | None) -> list[Range]:
-    """An edge by itself, at which the one range still and the next already counts, and what lies between it and the next one."""
+    """The edge itself, where both the range that ends and the one that starts are active, and the part up to the next edge."""
     inside = [] if after is None or after - edge <= 2 * GAP else [(edge + GAP, after - GAP)]
     return [(edge, edge), *inside]

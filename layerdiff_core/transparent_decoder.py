@@ -13,14 +13,14 @@ from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 WIDTHS = (32, 32, 64, 128, 256, 512, 512)
 """Channels of each level, from the full size of the image to 1/64 of it."""
 ATTENTIVE = 3
-"""So many of the deepest levels have attention."""
+"""The number of levels that have attention, counted from the deepest."""
 HEAD = 8
 """Channels of an attention head."""
 GROUPS = 4
 LATENT_LEVEL = 3
 """The level of the latents' resolution, 1/8, where they are added."""
 RATIO, LATENT_CHANNELS = 8, 4
-"""Of the latents, which are SD 1.5's or SDXL's."""
+"""The scale and channels of the latents, which are those of SD 1.5 or SDXL."""
 STEP = 64
 """The network needs sides that are multiples of this."""
 VIEWS = tuple((flip, turns) for flip in (False, True) for turns in range(4))
@@ -97,7 +97,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Between the way down and the way up."""
+    """The middle block, between the encoder and the decoder."""
 
     def __init__(self, width: int, operations: Any, place: dict[str, Any]):
         super().__init__()
@@ -162,7 +162,7 @@ class TransparentDecoder(nn.Module):
 
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""Picture and latent -> coverage and colours, as `TransparentDecoder.forward`."""
+"""Image and latent -> coverage and colours, as `TransparentDecoder.forward`."""
 
 
 def decode_transparency(network: Network, picture: Tensor, latent: Tensor, views: int = len(VIEWS),

@@ -21,7 +21,7 @@ def check_limits(node: type[io.ComfyNode], **values: float) -> None:
 
 
 def sampling_inputs(denoise: str) -> list[Any]:
-    """How to sample, in every node that does; denoise: the tooltip of that input."""
+    """The inputs for sampling, shared by all nodes that sample. denoise: the tooltip of that input."""
     return [
         io.Int.Input("seed", default=1, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                      tooltip="The random seed for the noise. The same seed and settings give the same layers."),

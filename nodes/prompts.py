@@ -17,14 +17,14 @@ from .inputs import check_limits
 
 SHOWN_WORDS = 8
 NOT_CONNECTED = object()
-"""In place of an enhancer. It differs from None, which Load Layered Model outputs for a Text2Layer model."""
+"""Stands for an enhancer that is not connected. None is what Load Layered Model outputs for a Text2Layer model."""
 EXAMPLE_GLOBAL = "a palm tree on the left and a teddy bear on the right at a beach by day"
 EXAMPLE_LAYERS = "background: a beach\ntree: a palm tree\nbear: a teddy bear"
 
 
 def encode(clip: Any, prompt: str) -> list[tuple[torch.Tensor, dict[str, Any]]]:
-    """A prompt's tokens [1, T, dim] and ComfyUI's further options, by ComfyUI's own encoder: once for each part of the steps in
-    which the CLIP's scheduled hooks differ."""
+    """Encodes a prompt with ComfyUI's own encoder. Returns tokens [1, T, dim] and ComfyUI's other options, once for each range
+    of steps in which the CLIP's scheduled hooks differ."""
     if clip is None:
         raise ValueError("The CLIP is empty because the checkpoint does not contain a text encoder. Load one with Load CLIP.")
     return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))

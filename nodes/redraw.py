@@ -1,4 +1,4 @@
-"""The node that draws chosen layers anew and keeps all others."""
+"""The node that redraws the chosen layers and keeps all others."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ class LayerDiffRedrawLayers(io.ComfyNode):
             node_id="LayerDiffRedrawLayers",
             display_name="Redraw Layers",
             category="LayerDiff/sample",
-            description="Draws the chosen layers anew, to match the others, and keeps all other layers exactly as they are. "
+            description="Redraws the chosen layers to match the others, and keeps all other layers exactly as they are. "
             "Replaces, restyles or adds a layer, or repaints a part of it. Works with layers of any origin.",
-            # The layer panel is to have its layers back when the page was opened anew and nothing needs another run.
+            # Lets the layer panel get its layers back after a page reload, when the node is cached and does not run.
             has_intermediate_output=True,
             search_aliases=["redraw layer", "regenerate layer", "inpaint layer", "img2img layer", "restyle layer",
                             "style transfer", "replace layer", "add layer", "new layer", "edit layer", "lock layers"],

@@ -140,7 +140,7 @@ def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
     sides = layer_lora.sides(pack, 2 if quick else 10)
     ours, hooks = ({side: sides[side] for side in ("plain", way)} for way in ("layers", "hooks"))
     one_pass = measure.medians(ours, *((1, 1) if quick else (21, 2)))
-    many = measure.medians(hooks, *((1, 0) if quick else (3, 1)))  # many times as slow: fewer rounds tell it
+    many = measure.medians(hooks, *((1, 0) if quick else (3, 1)))  # many times slower, so fewer rounds are enough
     return {
         "lora_cost_ratio": one_pass["layers"] / one_pass["plain"],
         "lora_hooks_cost_ratio": many["hooks"] / many["plain"],
@@ -152,7 +152,7 @@ def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """A record with new figures in it, and those of other commands as they were."""
+    """A record updated with new figures. The figures of other commands stay the same."""
     return {**old, **{name: merged(old.get(name, {}), value) if isinstance(value, dict) else value
                       for name, value in new.items()}}
 

@@ -33,7 +33,7 @@ from .studio import Progress, channels_first, defaults
 RESULTS = setup.ROOT / "benchmarks" / "results" / "layers.json"
 RECORD_FROM = 50
 RESTYLE = 0.7
-"""The denoise of a restyled layer."""
+"""The denoise used to restyle a layer."""
 
 Kinds = dict[str, Callable[[ObjectSet, int, int, int], list[Edit]]]
 KINDS: Kinds = {"redraw": replacements, "add": additions, "restyle": relightings}
@@ -70,20 +70,20 @@ class Editor(Studio):
 
     @torch.inference_mode()
     def latents(self, layers: dict[str, Any]) -> Tensor:
-        """What Encode Layers makes of LAYERS."""
+        """LAYERS encoded by Encode Layers."""
         samples: Tensor = self.encoding_layers.execute(layers, self.vae).args[0]["samples"]
         return samples
 
 
 def changes_of(kind: str, edit: Edit) -> dict[str, Any]:
-    """What Redraw Layers is told."""
+    """The inputs of Redraw Layers."""
     if kind == "add":
         return {"redraw": "", "add_at": edit.layer}
     return {"redraw": str(edit.layer), "denoise": 1.0 if kind == "redraw" else RESTYLE}
 
 
 def kept_difference(before: dict[str, Any], after: dict[str, Any], edit: Edit, added: bool) -> float:
-    """The largest difference of the pictures and masks of all layers that were to stay, 0..1."""
+    """The largest difference of the pictures and masks of all layers that should have stayed the same, 0..1."""
     old, new = list(before["layers"]), [layer for number, layer in enumerate(after["layers"]) if number != edit.layer]
     if not added:
         del old[edit.layer]
@@ -92,7 +92,7 @@ def kept_difference(before: dict[str, Any], after: dict[str, Any], edit: Edit, a
 
 
 def run(editor: Editor, judge: Judge, known: References, objects: ObjectSet, edits: int, seed: int) -> dict[str, Any]:
-    """Do all edits of all kinds, and the figures."""
+    """Do all edits of all kinds. Returns the figures."""
     progress = Progress(len(KINDS) * edits)
     right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     ious, lights, kept, same = [], [], [0.0], []
@@ -119,7 +119,7 @@ def run(editor: Editor, judge: Judge, known: References, objects: ObjectSet, edi
 
 
 def record(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures into a file that may hold others already."""
+    """Write figures to a file that may already contain others."""
     others = json.loads(path.read_text("utf-8")) if path.exists() else {}
     write_text(path, json.dumps({**others, **figures}, indent=2) + "\n")
 

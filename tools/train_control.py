@@ -32,11 +32,11 @@ TELL_EVERY = 50
 POOL_SEED = 105
 SHARES = {2: 0.5, 3: 0.3, 4: 0.2}
 PIXELS_PER_LATENT = 8
-"""Of a hint, by ComfyUI's rule for ControlNets of Stable Diffusion 1.5."""
+"""The size of a hint relative to the latent, as ComfyUI expects it for SD 1.5 ControlNets."""
 
 
 class Frozen:
-    """The starter as its file says: the autoencoder, and UNet and text side, which learn nothing here."""
+    """The starter loaded from its file: autoencoder, UNet and text encoder, all frozen."""
 
     def __init__(self, path: Path, world: World):
         self.header = checkpoint.read_header(path)
@@ -55,14 +55,14 @@ class Frozen:
 
 
 def new_control(facts: dict[str, Any]) -> Any:
-    """A small ControlNet of ComfyUI's class for the UNet of an architecture: attention at the first level alone, since a file of
-    4 MB is to hold it."""
+    """A small ControlNet of ComfyUI's class for the UNet of an architecture. Only the first level has attention, so that the file
+    has no more than 4 MB."""
     unet = {key: value for key, value in facts["unet"].items() if key != "transformer_depth_output"}
     levels = len(unet["channel_mult"])
     depth = [1, *[0] * (levels - 1)] if all(n == 1 for n in unet["num_res_blocks"]) else None
     if depth is None:
         raise ValueError(f"The UNet has {unet['num_res_blocks']} blocks a level, but this ControlNet is made for one.")
-    # ComfyUI's loader reads the widths from the file and takes heads of 64.
+    # ComfyUI's loader reads the widths from the file and assumes 64 channels per head.
     network = ControlNet(**{**unet, "in_channels": facts["latent"]["channels"], "transformer_depth": depth,
                             "transformer_depth_middle": -1, "num_head_channels": 64, "num_heads": -1}, hint_channels=3,
                          dtype=torch.float32, operations=networks.PLAIN)
@@ -98,7 +98,7 @@ def train(world: World, options: argparse.Namespace) -> None:
 
 
 def latent_pool(world: World, options: argparse.Namespace, frozen: Frozen) -> LatentPool:
-    """The pool of the starter's autoencoder, from its file where that is of the same one and the same world."""
+    """The pool of the starter's autoencoder, loaded from its file if that was made with the same autoencoder and world."""
     path = world.folder / "control_pool.safetensors"
     latent = f"{frozen.mean.sum().item():.6f} {frozen.std.sum().item():.6f}"
     key = f"boxes {latent} {world.canvas} {options.objects} {options.styles} {options.variants}"
@@ -113,7 +113,7 @@ def latent_pool(world: World, options: argparse.Namespace, frozen: Frozen) -> La
 
 
 def export(world: World, options: argparse.Namespace) -> None:
-    """Write the ControlNet, in half precision, as ComfyUI's Load ControlNet Model reads it."""
+    """Write the ControlNet, in half precision, for ComfyUI's Load ControlNet Model."""
     tensors = {name: tensor.half().contiguous() for name, tensor in average_of(world.folder / "control.safetensors").items()}
     write_tensors(Path(options.models) / FILE, tensors, {"licence": "MIT (models/ATTRIBUTION.md)", "hint": json.dumps(
         "a white box on black where the layer's object is to be"), "starter": Path(options.starter).name})
@@ -121,7 +121,7 @@ def export(world: World, options: argparse.Namespace) -> None:
 
 STAGES = {"control": train, "export": export}
 NEEDED = {"export": {"control.safetensors": "control"}}
-"""Of a stage, the files from which it goes on, and the stage that writes them."""
+"""For each stage, the files it needs and the stages that write them."""
 
 
 def main() -> None:

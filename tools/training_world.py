@@ -62,8 +62,8 @@ class World:
         return network.requires_grad_(False)
 
     def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Iterator[Batch]:
-        """Endless training batches of about so many layers, on the device. They are rolled in other processes where the device
-        is so fast that it would have to wait for them."""
+        """Endless training batches of about this many layers, on the device. If the device is so fast that it would have to wait,
+        they are drawn in other processes."""
         source: Iterable[Batch] = self.scene_source(layers, seed, shares)
         if self.device.type != "cpu":
             source = DataLoader(self.scene_source(layers, seed, shares), batch_size=None, num_workers=WORKERS)

@@ -65,7 +65,7 @@ function addPanel(node, text) {
   passOn(panel.element);
 }
 
-/** For the panel: which layers the node draws anew, by its own widgets; null on a node that draws none. changed: it shows it. */
+/** Gives the panel access to the layers that the node redraws; null if it redraws none. changed(): called when they change. */
 function redrawing(node, changed) {
   const [which, added] = [REDRAW, ADD].map((name) => node.widgets.find((widget) => widget.name === name));
   if (!which) return null;

@@ -1,4 +1,4 @@
-"""Edits of held-out scenes whose results a judge can tell: another thing in a layer, a layer more, another light."""
+"""Edits of held-out scenes that a judge can recognise: another object in a layer, an added layer, another light."""
 
 from dataclasses import dataclass, replace
 
@@ -15,8 +15,8 @@ TRIES = 200
 
 @dataclass
 class Edit:
-    """A scene as it is drawn first, the same as it is to become in as far as possible the same words, and the number of the
-    layer that is drawn for that."""
+    """A scene before an edit, the scene after it, described in the same words as far as possible, and the number of the layer
+    that is redrawn."""
 
     before: Request
     after: Request
@@ -24,7 +24,7 @@ class Edit:
 
 
 def replacements(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Edit]:
-    """`count` held-out scenes of `layers` layers in which one thing becomes another, in the same slot and size."""
+    """`count` held-out scenes of `layers` layers in which one object becomes another, in the same slot and size."""
     rng = np.random.default_rng([seed, layers, 1])
     edits = []
     for request in held_out_requests(objects, layers, count, seed):
@@ -37,7 +37,7 @@ def replacements(objects: ObjectSet, layers: int, count: int, seed: int) -> list
 
 
 def additions(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Edit]:
-    """`count` held-out scenes of `layers` layers, of which one, at any place above the background, is not there at first."""
+    """`count` held-out scenes of `layers` layers, one of which is missing at first. It can be any layer above the background."""
     rng = np.random.default_rng([seed, layers, 2])
     edits = []
     for request in held_out_requests(objects, layers, count, seed):
@@ -48,7 +48,7 @@ def additions(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Ed
 
 
 def relightings(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Edit]:
-    """`count` held-out scenes that are to be seen in another of the place's lights, both told; layer: that of any thing."""
+    """`count` held-out scenes that change to another of the place's lights; the prompts name both. layer: that of any object."""
     rng = np.random.default_rng([seed, layers, 3])
     edits: list[Edit] = []
     for request in held_out_requests(objects, layers, TRIES + 4 * count, seed):

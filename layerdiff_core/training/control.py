@@ -1,4 +1,4 @@
-"""Trains a ControlNet of a layered model: a white box on black says where a layer's object is to be."""
+"""Trains a ControlNet of a layered model: a white box on black shows where a layer's object should be."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ PURE_NOISE = 0.4
 
 
 def begin_from(control: nn.Module, unet: nn.Module) -> None:
-    """Start a ControlNet of ComfyUI's class as the paper does (Zhang et al. 2023): the UNet's own weights where it has the same
-    part, and nothing added yet."""
+    """Initialise a ControlNet of ComfyUI's class as in the paper (Zhang et al. 2023): with the UNet's weights for the parts that
+    both have, and with an output of zero."""
     own = control.state_dict()
     fitting = {key: value for key, value in unet.state_dict().items() if key in own and own[key].shape == value.shape}
     control.load_state_dict(fitting, strict=False)
@@ -28,7 +28,7 @@ def begin_from(control: nn.Module, unet: nn.Module) -> None:
 
 
 def box_hints(boxes: Tensor, side: int) -> Tensor:
-    """Boxes [N, 4], left, top, right and bottom in 0..1 -> pictures [N, 3, side, side], white inside on black."""
+    """Boxes [N, 4], left, top, right and bottom in 0..1 -> images [N, 3, side, side], white inside on black."""
     middle = (torch.arange(side, device=boxes.device) + 0.5) / side
     left, top, right, bottom = boxes[:, :, None].unbind(1)
     across, down = (middle >= left) & (middle < right), (middle >= top) & (middle < bottom)
@@ -36,7 +36,7 @@ def box_hints(boxes: Tensor, side: int) -> Tensor:
 
 
 def draw_hinted(count: int, layers: int, device: torch.device) -> Tensor:
-    """Which layers of a batch of scenes get a hint, [count * layers]; the background never, and at least one in a batch."""
+    """The layers of a batch of scenes that get a hint, [count * layers]: never the background, and at least one per batch."""
     chosen = torch.rand(count, layers, device=device) < HINTED
     chosen[:, 0] = False
     chosen[0, layers - 1] = layers > 1
@@ -49,7 +49,7 @@ def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Ten
 
     x0 [N, 2C, h, w] normalised, layers innermost; coverage [N, 1, h, w]; hints [N, 3, H, W]; chosen [N], the layers whose hint
     counts: the control runs on their rows alone, as in ComfyUI. The global prompt, which also says where objects are, is
-    dropped more often than not, and the loss counts the hinted rows, since no other can change (ours). empty [T]: the rows of
+    dropped more often than not, and the loss counts the hinted rows, since no others can change (ours). empty [T]: the rows of
     the empty prompt.
     """
     layers = batch.layers
@@ -69,6 +69,6 @@ def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Ten
 
 
 def spread(added: dict[str, list[Tensor]], chosen: Tensor) -> dict[str, list[Any]]:
-    """What a control adds to the chosen rows, as what it adds to all of them."""
+    """Expands what a control adds to the chosen rows to all rows, with zeros in the others."""
     return {place: [part.new_zeros(len(chosen), *part.shape[1:]).index_put((chosen.nonzero()[:, 0],), part) for part in parts]
             for place, parts in added.items()}

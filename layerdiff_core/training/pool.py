@@ -84,7 +84,7 @@ class LatentPool:
         return self.boxed_scenes(place, side, foregrounds)[:2]
 
     def boxed_scenes(self, place: Tensor, side: Tensor, foregrounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same, and the box of each layer [B * K, 4], that of the background the whole canvas."""
+        """The same, and the box of each layer [B * K, 4]. The box of the background is the whole canvas."""
         *fields, slot, size = foregrounds.unbind(-1)
         lit = side[:, None].expand_as(slot)
         slot = torch.where(lit == 1, len(SLOTS) - 1 - slot, slot)  # mirrored layers were drawn on the other side
@@ -101,7 +101,7 @@ class LatentPool:
 
 
 def box_of(coverage: Tensor) -> Tensor:
-    """[N, 1, H, W] in 0..1 -> the boxes [N, 4] around what is covered by half and more: left, top, right, bottom, 0..1."""
+    """[N, 1, H, W] in 0..1 -> the boxes [N, 4] around all pixels with a coverage of 0.5 or more: left, top, right, bottom."""
     there = coverage[:, 0] >= 0.5
     edges = []
     for axis, side in ((1, there.shape[2]), (2, there.shape[1])):

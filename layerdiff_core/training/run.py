@@ -186,7 +186,7 @@ def _stop(number: int, frame: object) -> None:
 def _leave() -> None:
     for run in _runs:
         run.save()
-        print(f"{run.path.stem}: stopped at step {run.step}; the state is in {run.path}. The same command goes on there.",
+        print(f"{run.path.stem}: stopped at step {run.step}; the state is in {run.path}. Run the same command to resume.",
               flush=True)
     raise SystemExit(128 + _asked)
 

@@ -1,4 +1,4 @@
-"""Layered conditioning: one prompt and one set of options per layer, as an ordinary CONDITIONING of ComfyUI's."""
+"""Layered conditioning: one prompt and one set of options per layer, as an ordinary ComfyUI CONDITIONING."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from .control import for_layers
 from .words import ENCODER_KEY
 
 LAYERS_KEY = "layers"
-"""In a CONDITIONING: how many layers it is for."""
+"""Key in a CONDITIONING: the number of layers it is for."""
 
 NAMES_KEY = "layer_names"
-"""In a CONDITIONING: the names of its layers, where they are known."""
+"""Key in a CONDITIONING: the names of its layers, if they are known."""
 
 OPTIONS_KEY = "layer_options"
-"""In a CONDITIONING: for each layer the options of PLACE and ENCODER_KEY that differ between layers."""
+"""Key in a CONDITIONING: for each layer, the options of PLACE and ENCODER_KEY that differ between layers."""
 
 PLACE = ("area", "strength", "mask", "mask_strength", "set_area_to_bounds")
 RANGE = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
@@ -33,10 +33,10 @@ CALLED = {"gligen": "the GLIGEN boxes", "default": "Set Default Conditioning"}
 def stack(layers: list[list[Any]]) -> list[list[Any]]:
     """Stack the CONDITIONING of each layer, bottom first, into a layered one.
 
-    What ComfyUI would do with a layer's conditioning in a picture of its own is done for that layer alone: a prompt or several
-    (Conditioning Combine), each with its range of steps, area, mask, strength and control. Where ranges differ, there is one
-    layered conditioning for each part of the steps in which the same prompts are active. ValueError for what acts on all
-    layers at once and differs between them.
+    A layer's conditioning acts on that layer as it would on an image of its own: one or several prompts (Conditioning Combine),
+    each with its range of steps, area, mask, strength and control. If the ranges differ, there is one layered conditioning for
+    each part of sampling in which the same prompts are active. ValueError for options that act on all layers at once but differ
+    between layers.
     """
     kept = [[{key: options[key] for key in RANGE if key in options} for _, options in entries] for entries in layers]
     if all(each == kept[0] for each in kept):
@@ -49,7 +49,7 @@ def stack(layers: list[list[Any]]) -> list[list[Any]]:
             entries, on = [], []
             for layer, indices in zip(layers, active):
                 entries.append(layer[indices[number % len(indices)]] if indices else layer[0])
-                # A layer with fewer prompts takes part so often that each of its prompts counts the same.
+                # The prompts of a layer that has fewer are repeated, so that each of them counts the same.
                 on.append(number < passes - passes % len(indices) if indices else False)
             stacked.append(one_for_all(entries, on, (start, end)))
     if not stacked:
@@ -59,14 +59,14 @@ def stack(layers: list[list[Any]]) -> list[list[Any]]:
 
 
 def active_range(options: dict[str, Any]) -> tuple[float, float]:
-    """In which part of sampling a conditioning is active, 0 its start and 1 its end, by ComfyUI's own rule."""
+    """The part of sampling in which ComfyUI applies a conditioning, from 0 (the start of sampling) to 1 (its end)."""
     start, end = options.get("start_percent", 0.0), options.get("end_percent", 1.0)
     return max(start, options.get("clip_start_percent", 0.0)), min(end, options.get("clip_end_percent", 1.0))
 
 
 def one_for_all(entries: list[Any], on: list[bool], time: tuple[float, float] | None) -> list[Any]:
-    """One layered conditioning from an entry of each layer. on: which layers it counts for. time: its range of steps where that
-    is not the entries' own."""
+    """One layered conditioning from one entry per layer. on: the layers it counts for. time: its range of steps, None for that of
+    the entries."""
     dropped = APART + (RANGE if time else ())
     options = [{key: value for key, value in entry[1].items() if key not in dropped} for entry in entries]
     keys = list(dict.fromkeys(key for each in options for key in each))
@@ -88,12 +88,12 @@ def one_for_all(entries: list[Any], on: list[bool], time: tuple[float, float] | 
 
 
 def rows_of(key: str, options: list[dict[str, Any]]) -> dict[str, Any]:
-    """An option that differs between layers, as rows of a tensor. ValueError where that cannot be."""
+    """Converts an option that differs between layers to the rows of a tensor. ValueError if that is impossible."""
     values: list[Any] = [each.get(key) for each in options]
     if key == CONTROL_TOKENS and all(isinstance(value, Tensor) for value in values):
         return {key: torch.cat(same_length(values))}
     if key in POOLED:
-        # Models of SD 1.5's kind do not read it: where it has not the same shape for all, nothing is lost without it.
+        # SD 1.5 models do not use it, so it can be dropped if its shape is not the same for all layers.
         shapes = {value.shape if isinstance(value, Tensor) else None for value in values}
         return {key: torch.cat(values) if len(shapes) == 1 and None not in shapes else None}
     if key == "hooks":
@@ -111,7 +111,7 @@ def alike(values: list[Any]) -> str:
 
 
 def control_of(entries: list[Any]) -> dict[str, Any]:
-    """The layers' controls as one."""
+    """Combines the controls of the layers into one."""
     having = [options for _, options in entries if options.get("control") is not None]
     if not having:
         return {}
@@ -136,11 +136,11 @@ def described(hook: Any) -> tuple[Any, ...]:
 
 
 def place_layers(cond: dict[str, Any], noise: Tensor) -> None:
-    """Turn the areas, masks and strengths of single layers into the one mask that ComfyUI knows, a row for each latent.
+    """Turn the areas, masks and strengths of single layers into a single mask, as ComfyUI expects, with a row for each latent.
 
-    An area of a layer is a mask here: the layers of a scene are sampled together, so none can be cropped alone. What was set
-    after the layers were stacked replaces theirs, as in ComfyUI the last node of a kind does. ValueError for masks whose number
-    is not that of the scenes.
+    The area of a layer becomes a mask, because the layers of a scene are sampled together and none can be cropped alone. What was
+    set after the layers were stacked replaces the layers' own, just as the last node of a kind wins in ComfyUI. ValueError if the
+    number of masks is not the number of scenes.
     """
     own = cond.pop(OPTIONS_KEY, [])
     if not any(key in options for options in own for key in PLACE):
@@ -156,7 +156,7 @@ def place_layers(cond: dict[str, Any], noise: Tensor) -> None:
 
 
 def multiplier(options: dict[str, Any], count: int, noise: Tensor) -> Tensor:
-    """How strongly ComfyUI lets a conditioning with such options count, [count, h, w], for a batch of so many pictures."""
+    """The weight that ComfyUI gives a conditioning with these options, [count, h, w], for a batch of `count` images."""
     place = [{key: value for key, value in options.items() if key != "set_area_to_bounds"} | {"model_conds": {}, "uuid": None}]
     pictures = torch.zeros(count, 1, *noise.shape[2:])
     comfy.samplers.resolve_areas_and_cond_masks_multidim(place, pictures.shape[2:], pictures.device)
@@ -170,8 +170,8 @@ def multiplier(options: dict[str, Any], count: int, noise: Tensor) -> Tensor:
 
 
 def layers_and_names(positive: list[Any], negative: list[Any]) -> tuple[int, list[str]]:
-    """How many layers a layered conditioning has, and their names where they are known. ValueError for a conditioning that is
-    not layered, and for a negative one of other layers; one for a single image is for all of them."""
+    """The number of layers of a layered conditioning, and their names if they are known. ValueError if the positive one is not
+    layered or the negative one has another number of layers. A negative one for a single image applies to all layers."""
     counts = {options.get(LAYERS_KEY) for _, options in positive}
     if not counts or None in counts:
         raise ValueError("The positive conditioning is not layered. Connect it from Encode Layer Prompts or Stack Layer "

@@ -1,4 +1,4 @@
-"""Lets ComfyUI's control models, made for one picture, work on layers, and on some layers alone."""
+"""Lets ComfyUI's control models, which are made for single images, work on all layers or only on some of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from comfy.controlnet import ControlBase
 from torch import Tensor
 
 RUNS_KEY = "layerdiff_cond_or_uncond"
-"""In the transformer options that a control gets: ComfyUI's own cond_or_uncond, one entry for each batch of scenes."""
+"""Key in the transformer options that a control receives: ComfyUI's own cond_or_uncond, with one entry per batch of scenes."""
 
 
 class WrappedControl(ControlBase):
-    """A control that stands in for another one with all that is chained to it, and hands on what ComfyUI asks of a control.
+    """Stands in for another control and everything chained to it, and passes ComfyUI's calls on to it.
 
-    Strength, range of steps and hints stay the control's own.
+    Strength, range of steps and hints remain those of the inner control.
     """
 
     def __init__(self, control: ControlBase):
@@ -39,25 +39,25 @@ class WrappedControl(ControlBase):
         return super().inference_memory_requirements(dtype) + self.control.inference_memory_requirements(dtype)
 
     def around(self, control: ControlBase) -> "WrappedControl":
-        """The same around another control."""
+        """The same wrapper around another control."""
         raise NotImplementedError
 
     def copy(self) -> "WrappedControl":
         return self.around(chain(self.control, lambda link: link.copy()))
 
     def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> "WrappedControl":
-        """The same on another device: of the whole chain inside, since this control stands in for all of it."""
+        """A clone on another device, with the whole chain inside, since this control stands in for all of it."""
         clone = self.around(chain(self.control, lambda link: link.deepclone_multigpu(load_device)))
         if autoregister:
             self.multigpu_clones[load_device] = clone
         return clone
 
     def hand_on(self, x_noisy: Tensor, t: Tensor, cond: dict, per_scene: int, transformer_options: dict) -> Any:
-        """What the control adds to latents of which each scene has so many.
+        """What the control adds to latents, with `per_scene` of them in each scene.
 
-        ComfyUI cycles a batch of hints over the batch of latents, and Advanced-ControlNet counts its latent keyframes in it. So
-        the batch is told as so many runs of one scene: the first hint or keyframe is the first layer's in each scene. Where
-        there are more hints than that, they are for all scenes one after the other.
+        ComfyUI cycles a batch of hints over the batch of latents, and Advanced-ControlNet counts latent keyframes within it. So
+        each scene is presented as a batch of its own, and the first hint or keyframe belongs to the first layer of every scene.
+        If there are more hints than that, they are for all scenes, one scene after the other.
         """
         runs = transformer_options[RUNS_KEY]
         if max((hints(link) for link in links(self.control)), default=1) > per_scene:
@@ -69,7 +69,7 @@ class WrappedControl(ControlBase):
 
 
 class PictureControl(WrappedControl):
-    """Shows a control the picture channels of the latents alone. `layers`: how many of them a scene has."""
+    """Shows a control only the image channels of the latents. layers: the number of layers per scene."""
 
     def __init__(self, control: ControlBase, channels: int, layers: int):
         super().__init__(control)
@@ -84,9 +84,9 @@ class PictureControl(WrappedControl):
 
 
 class LayerControl(WrappedControl):
-    """Shows a control some layers alone: it runs on their rows and adds nothing to the others, in every scene.
+    """Shows a control only some layers: it runs on their rows and adds nothing to the others, in every scene.
 
-    layers: how many a scene has. chosen: which of them the control is for.
+    layers: the number of layers per scene. chosen: the numbers of those that the control is for.
     """
 
     def __init__(self, control: ControlBase, layers: int, chosen: Iterable[int]):
@@ -112,12 +112,12 @@ class LayerControl(WrappedControl):
 
 
 def spread(found: dict[str, list[Tensor | None]], rows: Tensor, count: int) -> dict[str, list[Tensor | None]]:
-    """What a control adds to some rows of a batch, as what it adds to the whole batch."""
+    """Expands what a control adds to some rows of a batch to the whole batch, with zeros in all other rows."""
     def to_all(part: Tensor | None) -> Tensor | None:
         if part is None:
             return None
         every = part.new_zeros(count, *part.shape[1:])
-        # One row for all where a T2I-Adapter has one hint; it keeps what it made of its hints, also for a batch of another size.
+        # A T2I-Adapter with one hint returns one row for all. It also caches its result, even for a batch of another size.
         every[rows] = comfy.utils.repeat_to_batch_size(part, len(rows))
         return every
 
@@ -125,14 +125,14 @@ def spread(found: dict[str, list[Tensor | None]], rows: Tensor, count: int) -> d
 
 
 def links(control: ControlBase | None) -> Iterator[ControlBase]:
-    """A control and all that is chained to it, the last applied first."""
+    """A control and everything chained to it, the last one applied first."""
     while control is not None:
         yield control
         control = control.previous_controlnet
 
 
 def hints(control: ControlBase) -> int:
-    """How many hint images a control has; 1 for hints of another kind, as other packs have them."""
+    """The number of hint images of a control; 1 for other kinds of hints, which some packs use."""
     return len(control.cond_hint_original) if isinstance(control.cond_hint_original, Tensor) else 1
 
 
@@ -145,7 +145,7 @@ def chain(control: ControlBase, remake: Any) -> ControlBase:
 
 
 def for_layers(controls: Sequence[ControlBase | None]) -> ControlBase | None:
-    """One control for all layers, from that of each. ValueError for one that changes the model itself."""
+    """Combines the controls of single layers into one. ValueError for a control that changes the model itself."""
     groups: dict[int, list[int]] = {}
     for layer, control in enumerate(controls):
         if control is not None:
@@ -164,15 +164,15 @@ def for_layers(controls: Sequence[ControlBase | None]) -> ControlBase | None:
 
 
 def as_stacked(control: ControlBase, stacked: Iterable[ControlBase], layers: int) -> ControlBase:
-    """The control of a plain prompt, for the layers that it is for in a layered prompt.
+    """Restricts the control of a plain prompt to the layers that the same control has in a layered prompt.
 
-    One Apply ControlNet (Advanced) that has a single layer's positive prompt and the one negative prompt of all layers gives
-    both the same hint, by which it is found again here: the negative prompt must have it on that layer alone.
+    If Apply ControlNet (Advanced) gets the positive prompt of one layer and the negative prompt of all layers, it gives both
+    the same hint. The control is recognised by that hint, and must act only on that layer in the negative prompt, too.
     """
     owners: dict[int, set[int]] = {}
     for whole in stacked:
         if isinstance(whole, LayerControl) and whole.control is control and whole.previous_controlnet is None:
-            # The very same for both, so that ComfyUI samples both prompts in one batch.
+            # The same object for both, so that ComfyUI samples both prompts in one batch.
             return whole
         for link in links(whole):
             if isinstance(link, LayerControl):
@@ -190,16 +190,16 @@ def as_stacked(control: ControlBase, stacked: Iterable[ControlBase], layers: int
 
 def apply_to_layers(conditionings: Sequence[list[Any]], control_net: ControlBase, hint: Tensor, layers: int,
                     strengths: dict[int, float], start: float, end: float, vae: Any) -> list[list[Any]]:
-    """The same conditionings with a control on some layers.
+    """Applies a control to some layers of conditionings. Returns new conditionings.
 
-    hint: images [B, H, W, 3], one for all, one for each of these layers in their order, or as many again for each scene.
-    strengths: of each layer, 0 for none. start, end: the part of sampling, 0 its start and 1 its end. vae: for controls that
-    need one. ValueError for another number of images.
+    hint: images [B, H, W, 3], one for all layers, one for each of these layers in their order, or a set of these for each scene.
+    strengths: by layer, 0 for none. start, end: the part of sampling, from 0 (its start) to 1 (its end). vae: for controls that
+    need one. ValueError for any other number of images.
     """
     if len(hint) > 1 and len(hint) % len(strengths):
         raise ValueError(f"There are {len(hint)} hint images for {len(strengths)} layers. Connect one image for all of them, or "
                          "one for each layer that is listed, in the same order.")
-    # Layers of one strength run together.
+    # Layers with the same strength run together.
     alike: dict[float, list[int]] = {}
     for layer, strength in strengths.items():
         if strength > 0:

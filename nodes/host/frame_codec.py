@@ -1,4 +1,4 @@
-"""A codec for LayerDiffuse, which makes layers of its frames, and the VAE that knows of it."""
+"""A codec that turns LayerDiffuse's frames into layers, and the VAE that carries it."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from .transparency import Transparency
 
 
 class Given(NamedTuple):
-    """A layer that the user gives: picture [1, H, W, 3] and coverage [1, H, W], 0..1."""
+    """A layer provided by the user: image [1, H, W, 3] and coverage [1, H, W], 0..1."""
 
     picture: Tensor
     coverage: Tensor
@@ -47,7 +47,7 @@ def control_image(vae: Any, given: Given) -> Tensor:
 
 
 class Frames(NamedTuple):
-    """What a VAE knows of the MODEL whose latents it decodes."""
+    """What a VAE knows about the MODEL whose latents it decodes."""
 
     kind: Kind
     given: Given | None

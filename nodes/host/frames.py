@@ -1,4 +1,4 @@
-"""Sampling the frames of LayerDiffuse: what it needs of prompts and latents."""
+"""Prepares prompts and latents for sampling the frames of LayerDiffuse."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ class FrameSampling:
                              f"latent is for {size}. Use the same size: leave width and height of Empty Layered Latent at 0.")
 
     def ready_prompts(self, cond: dict[str, Any], width: int) -> None:
-        """Gives a conditioning one prompt a frame, in the frames' order. One prompt alone counts for all frames. ValueError if
+        """Gives a conditioning one prompt per frame, in the frames' order. A single prompt applies to all frames. ValueError if
         there are too many or too few, or they are for another model."""
         frames, tokens, whole = self.kind.frames, cond.get("cross_attn"), cond.pop(WHOLE_KEY, None)
         if tokens is None:

@@ -1,10 +1,10 @@
-"""LoRAs for single layers: their low-rank terms, added to the rows of these layers in the same forward pass.
+"""LoRAs for single layers: their low-rank terms, added only to the rows of these layers, in the same forward pass.
 
 ComfyUI's bypass mode (comfy/weight_adapter/bypass.py) computes f(x) + h(x) instead of changing weights; here h(x) is computed
-for some rows alone. Forward methods are wrapped for the time of one prediction and put back whatever happens, so that MODELs
-that share a UNet, an interrupt and ComfyUI's own bypass LoRAs leave no trace on each other. (Its injections stay for as long as
-a model is loaded, and two of them on one module are not undone in the right order.) Torch Compile sees a changed forward
-method, which it does not do for torch's forward hooks.
+only for some rows. Forward methods are wrapped during a single prediction and are always restored afterwards, so that MODELs that
+share a UNet do not affect each other, and neither an interrupt nor ComfyUI's own bypass LoRAs leave anything behind. (ComfyUI's
+injections stay for as long as a model is loaded, and two of them on one module are not undone in the right order.) Torch Compile
+notices a changed forward method, but not torch's forward hooks.
 """
 
 import weakref
@@ -26,17 +26,17 @@ KEY = "layerdiff_lora"
 
 @dataclass(frozen=True)
 class LayerLora:
-    """One LoRA, by the names of modules in the UNet, and the layers that get it."""
+    """One LoRA, as adapters by the name of the UNet module, and the layers it applies to."""
 
     adapters: dict[str, WeightAdapterBase]
     entries: Sequence[LayerEntry]
 
 
 class WrappedForward:
-    """The forward method of one module, with the terms of all LoRAs that change it."""
+    """Wraps the forward method of one module to add the terms of all LoRAs that change it."""
 
     def __init__(self, name: str, module: nn.Module, adapters: list[WeightAdapterBase | None]):
-        """adapters: one for each LoRA of the MODEL, None where that LoRA leaves the module as it is."""
+        """adapters: one for each LoRA of the MODEL, None if that LoRA does not change the module."""
         self.name, self.module = name, module
         self.terms = Terms(module, adapters)
         self.original: Callable[..., Tensor] = module.forward
@@ -44,30 +44,30 @@ class WrappedForward:
         self.rows = 0
         self.strengths: tuple[tuple[float, ...], ...] = ((),)
         self.within = ".attn1." in name
-        self.forward = self.run  # one object for good: Torch Compile compares it
+        self.forward = self.run  # always the same object, because Torch Compile compares it
 
     def begin(self, rows: int, strengths: tuple[tuple[float, ...], ...]) -> None:
-        """From now on, in a prediction of so many rows, the module adds the terms. strengths: of each LoRA in each layer."""
-        self.before = vars(self.module).get("forward")  # another's, such as ComfyUI's own bypass LoRA
+        """Makes the module add the terms, in a prediction of `rows` rows. strengths: for each LoRA, one per layer."""
+        self.before = vars(self.module).get("forward")  # set by something else, such as ComfyUI's own bypass LoRA
         self.original, self.rows, self.strengths = self.module.forward, rows, strengths
         self.module.forward = self.forward
 
     def end(self) -> None:
-        """The module is as it was."""
+        """Restores the module's own forward method."""
         if self.before is None:
             del self.module.forward
         else:
             self.module.forward = self.before
 
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """f(x) + strength * h(x) in the rows of the layers, f(x) in all others."""
+        """Returns f(x) + strength * h(x) in the rows of the LoRA's layers and f(x) in all others."""
         out = self.original(x, *args, **kwargs)
         self.terms.add(x, out, self.rows_of_a_layer(x.shape[0], len(self.strengths[0])), self.strengths)
         return out
 
     def rows_of_a_layer(self, rows: int, layers: int) -> int:
-        """How many neighbouring rows of a module's input belong to a layer: one, but where self-attention is cut into tiles
-        (HyperTile), which lie inside the rows. What repeats whole scenes (regional attention) leaves it at one."""
+        """How many neighbouring rows of a module's input belong to one layer. This is 1 unless self-attention is cut into tiles
+        (HyperTile), since each row is then split into several. If whole scenes are repeated (regional attention), it stays 1."""
         each = rows // self.rows if self.within and rows % self.rows == 0 else 1
         if rows % (layers * each):
             raise ValueError(f"A node patches {self.name} so that it gets {rows} rows at once, which is not a whole number of "
@@ -77,7 +77,7 @@ class WrappedForward:
 
 
 class LayerLoras:
-    """All LoRAs for layers of one MODEL: what a sampling with them needs before, in and after each prediction."""
+    """All LoRAs for single layers on one MODEL, and what has to be done before, during and after sampling."""
 
     def __init__(self, loras: list[LayerLora]):
         self.loras = loras
@@ -85,11 +85,11 @@ class LayerLoras:
         self.wrapped: weakref.WeakKeyDictionary[nn.Module, dict[str, WrappedForward]] = weakref.WeakKeyDictionary()
 
     def ready(self, patcher: Any) -> None:
-        """Before a sampling: find the modules, which other nodes may have replaced since."""
+        """Finds the modules before sampling starts, because other nodes may have replaced them."""
         self.find(patcher.model.diffusion_model)
 
     def find(self, unet: nn.Module) -> dict[str, WrappedForward]:
-        """The wrapped modules of a UNet; it may be another one for another GPU, or without DynamicVRAM."""
+        """The wrapped modules of a UNet. The UNet may change, for example on a second GPU or without DynamicVRAM."""
         known = self.wrapped.setdefault(unet, {})
         for name in self.names:
             module = unet.get_submodule(name)
@@ -98,9 +98,9 @@ class LayerLoras:
         return known
 
     def predict(self, executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Round one prediction of ComfyUI's: with the terms."""
+        """Wrapper around one prediction of ComfyUI's: runs it with the terms added."""
         unet = executor.class_obj.diffusion_model
-        unet = getattr(unet, "_orig_mod", unet)  # Torch Compile's
+        unet = getattr(unet, "_orig_mod", unet)  # set by Torch Compile
         strengths = tuple(tuple(strengths_of(lora.entries, kwargs.get(LAYERS_KEY, 1))) for lora in self.loras)
         wrapped = self.wrapped.get(unet) or self.find(unet)
         begun: list[WrappedForward] = []
@@ -114,20 +114,20 @@ class LayerLoras:
                 module.end()
 
     def release(self, patcher: Any) -> None:
-        """After a sampling, or an interrupt: the copies on the GPU go."""
+        """Frees the copies on the GPU after sampling or an interrupt."""
         for module in self.wrapped.get(patcher.model.diffusion_model, {}).values():
             module.terms.ready.clear()
 
 
 def loras_of(model: Any) -> list[LayerLora]:
-    """The LoRAs for layers that are on a MODEL."""
+    """The LoRAs for single layers that were added to a MODEL."""
     return [lora for wrapper in model.get_wrappers(WrappersMP.APPLY_MODEL, KEY) for lora in wrapper.__self__.loras]
 
 
 def load_for_layers(model: Any, name: str, adapters: dict[str, WeightAdapterBase], entries: list[LayerEntry]) -> Any:
-    """A copy of a layered MODEL with one more LoRA on some layers; the MODEL itself where all strengths are 0.
+    """Adds a LoRA on some layers to a copy of a layered MODEL. Returns the MODEL itself if all strengths are 0.
 
-    ValueError for a MODEL without layers and for weights of other shapes than the MODEL's. name: of the file.
+    name: the file's name, for errors. ValueError for a MODEL without layers, or if the weights do not have the MODEL's shapes.
     """
     unet = layered(model).diffusion_model
     for module_name, adapter in adapters.items():
@@ -144,12 +144,12 @@ def load_for_layers(model: Any, name: str, adapters: dict[str, WeightAdapterBase
 
 
 def linear_sizes(module: Any) -> tuple[int, int]:
-    """The numbers of inputs and outputs of a linear layer, of whichever class ComfyUI made it."""
+    """The number of inputs and outputs of a linear layer, whichever class ComfyUI uses for it."""
     return module.in_features, module.out_features
 
 
 def check_fits(file: str, name: str, adapter: WeightAdapterBase, module: nn.Module) -> None:
-    """ValueError unless an adapter takes and gives what a linear layer or a convolution does: tried on zeros."""
+    """ValueError unless an adapter has the input and output shapes of a linear layer or convolution. Tested on zeros."""
     made = fitted(adapter, module)
     inputs, outputs = (made.in_channels, made.out_channels) if isinstance(module, nn.Conv2d) else linear_sizes(module)
     made.weights = tuple(part.float() if isinstance(part, Tensor) else part for part in made.weights)

@@ -1,4 +1,4 @@
-"""Puts LayerDiffuse's shared attention on an SD 1.5 MODEL, with the attention patches of ComfyUI's model patcher alone."""
+"""Adds LayerDiffuse's shared attention to an SD 1.5 MODEL, using only the attention patches of ComfyUI's model patcher."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ LATER = "Move that node before Apply LayerDiffuse, or remove it."
 
 
 def apply_layerdiffuse(base: Any, path: Path, given: str | None, image: Tensor | None) -> tuple[Any, Kind]:
-    """Puts a file of LayerDiffuse's on an SD 1.5 MODEL. Returns the new MODEL and the kind of the file.
+    """Applies a LayerDiffuse file to an SD 1.5 MODEL. Returns the new MODEL and the kind of the file.
 
     given: which layer the user gives, with its image [1, 3, H, W], 0..1, whose sides are multiples of 8; None for none.
     ValueError if the MODEL or the file does not fit.

@@ -1,4 +1,4 @@
-"""LoRA files of ComfyUI's folder `loras`, read for single layers: what can act on rows, and what is said of the rest."""
+"""Reads LoRA files from ComfyUI's folder `loras` for single layers, and reports what cannot act on them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from .model import layered
 FOLDER = "loras"
 UNET = "diffusion_model."
 DORA_SCALE: dict[type[WeightAdapterBase], int] = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
-"""Adapters that add a term to a layer's output, and where among their weights ComfyUI keeps DoRA's scale."""
+"""Adapters that add a term to a layer's output, each with the index of DoRA's scale among its weights."""
 RESHAPE = 5
 TEXT_ENCODER = ("lora_te", "text_encoder", "clip_", "cond_stage_model.", "conditioner.")
 PATCHES = {"diff": "differences of whole weights (diff)", "set": "replaced weights (set_weight)"}
@@ -28,7 +28,7 @@ NO_FILE = "no LoRA file there yet"
 
 
 def lora_names() -> list[str]:
-    """Names of the LoRA files that can be read without running code in them; NO_FILE if there are none."""
+    """The names of the LoRA files that can be read without running code from them; NO_FILE if there are none."""
     names = folder_paths.get_filename_list(FOLDER)
     return [name for name in names if name.lower().endswith((".safetensors", ".sft"))] or [NO_FILE]
 
@@ -46,7 +46,7 @@ def lora_path(name: str) -> Path:
 
 
 def read_lora(path: Path) -> dict[str, Tensor]:
-    """A LoRA file's tensors. ValueError for a file that is damaged."""
+    """A LoRA file's tensors. ValueError if the file is damaged."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -55,11 +55,11 @@ def read_lora(path: Path) -> dict[str, Tensor]:
 
 
 def adapters_of(model: Any, name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, WeightAdapterBase], list[str]]:
-    """What a LoRA file holds for a layered MODEL: adapters by the names of the UNet's modules, and warnings of what the file
-    holds beside them.
+    """Matches a LoRA file to a layered MODEL. Returns adapters by the name of the UNet module, and warnings about anything else
+    in the file.
 
-    ValueError for a MODEL without layers, a file that fits nothing in it, and for kinds of change that no single layer can
-    have: they are named.
+    ValueError for a MODEL without layers, for a file in which nothing fits the MODEL, and for kinds of change that cannot be
+    applied to a single layer; the message names them.
     """
     keys = comfy.lora.model_lora_keys_unet(layered(model), {})
     tensors = comfy.lora_convert.convert_lora(dict(tensors))
@@ -80,7 +80,7 @@ def module_of(key: str) -> str:
 
 
 def kind_refused(model: nn.Module, key: Any, patch: Any) -> str | None:
-    """What a patch is called that cannot act on single layers; None for one that can."""
+    """The name, for messages, of a kind of patch that cannot act on single layers; None if it can."""
     if not isinstance(patch, WeightAdapterBase):
         return PATCHES.get(patch[0], str(patch[0]))
     if type(patch) not in DORA_SCALE:
@@ -97,7 +97,7 @@ def kind_refused(model: nn.Module, key: Any, patch: Any) -> str | None:
 
 
 def leftovers(tensors: Mapping[str, Tensor], keys: Mapping[str, Any], patches: Mapping[str, Any]) -> list[str]:
-    """A file's keys that ComfyUI's reading passed over."""
+    """The keys of a file that ComfyUI's loader did not use."""
     used = {key for patch in patches.values() if isinstance(patch, WeightAdapterBase) for key in patch.loaded_keys}
     starts = tuple(f"{name}." for name, target in keys.items() if target in patches)
     return [key for key in tensors if key not in used and not key.startswith(starts)]
@@ -112,7 +112,7 @@ def nothing_fits(name: str, left: list[str]) -> str:
 
 
 def said_of(name: str, left: list[str]) -> list[str]:
-    """Warnings of what a file holds that this node does not use."""
+    """Warnings about the parts of a file that this node does not use."""
     text = [key for key in left if key.startswith(TEXT_ENCODER)]
     other = [key for key in left if not key.startswith(TEXT_ENCODER)]
     said = []

@@ -1,4 +1,4 @@
-"""The terms that LoRAs add to what one module gives: of all LoRAs and layers at once where they are plain matrix products."""
+"""The terms that LoRAs add to the output of a module. Plain matrix products are computed for all LoRAs and layers at once."""
 
 import copy
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 UP, DOWN, ALPHA, CORE = range(4)
-"""Where ComfyUI's LoRA adapter keeps its weights."""
+"""Indices into the weights of ComfyUI's LoRA adapter."""
 LOKR_KERNELS, LOKR_CORE = (1, 6), 7
-"""Where its LoKr adapter keeps what it applies as a convolution, and the core that holds the kernel instead."""
+"""Indices into the weights of its LoKr adapter: what is applied as a convolution, and the core that may hold the kernel."""
 
 Strengths = tuple[tuple[float, ...], ...]
 Products = list[tuple[int, int, Tensor, Tensor]]
@@ -28,7 +28,7 @@ class Terms:
         self.adapters = [None if adapter is None else fitted(adapter, module) for adapter in adapters]
         facts = get_module_type_info(module)
         self.conv = facts["is_conv"]
-        # A convolution of one pixel is a matrix product too, and several times as fast as one.
+        # A 1 x 1 convolution is a matrix product too, and is several times faster when computed as one.
         self.pointwise = not self.conv or ({*facts["kernel_size"], *facts["stride"], facts["groups"]} == {1}
                                            and {*facts["padding"]} == {0})
         self.ready: dict[Any, tuple[Products, Others]] = {}
@@ -36,10 +36,10 @@ class Terms:
     def add(self, x: Tensor, out: Tensor, each: int, strengths: Strengths) -> None:
         """Add the terms to `out` in place.
 
-        x, out: what the module took and gave, [scenes * layers * each, ...]: `each` neighbouring rows are of one layer.
-        strengths: of each LoRA in each layer.
+        x, out: the module's input and output, [scenes * layers * each, ...], where each layer has `each` neighbouring rows.
+        strengths: for each LoRA, one per layer.
         """
-        # A batched product adds into memory that lies in order; else it would go into a copy.
+        # A batched product can only be added in place to contiguous memory. Otherwise it would go into a copy.
         key = (x.device, x.dtype, out.is_contiguous() and out.dtype == x.dtype, strengths)
         if key not in self.ready:
             self.ready[key] = self.prepared(*key)
@@ -64,7 +64,7 @@ class Terms:
             out.unflatten(0, (-1, layers, each))[:, start:stop].add_(term, alpha=strength)
 
     def prepared(self, device: torch.device, dtype: torch.dtype, in_order: bool, strengths: Strengths) -> tuple[Products, Others]:
-        """The weights where and as they are needed: products of the plain LoRAs of all layers, and what other kinds add."""
+        """The weights on a device, in a dtype: products of the plain LoRAs of all layers, and adapters of other kinds."""
         of_layer: list[list[tuple[Tensor, Tensor]]] = [[] for _ in strengths[0]]
         others: Others = []
         for adapter, shares in zip(self.adapters, strengths):
@@ -86,8 +86,8 @@ class Terms:
         return products, others
 
     def stacked(self, of_layer: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-        """The products of some layers in one batch: several LoRAs on one layer are one of a higher rank, and lower ranks are
-        filled up with zeros. Laid out as they are multiplied."""
+        """The products of some layers as one batch. LoRAs on the same layer are joined into one of higher rank. Lower ranks are
+        padded with zeros. The memory layout is the one in which they are multiplied."""
         pairs = [layer[0] if len(layer) == 1 else
                  (torch.cat([down for down, _ in layer]), torch.cat([up for _, up in layer], dim=1)) for layer in of_layer]
         rank = max(len(down) for down, _ in pairs)
@@ -98,14 +98,14 @@ class Terms:
 
 
 def plain_product(adapter: LoRAAdapter) -> tuple[Tensor, Tensor]:
-    """A LoRA's change of a weight as a product, up @ down: down [rank, inputs], and up [outputs, rank] with the file's scale."""
+    """A LoRA's change to a weight as up @ down. Returns down [rank, inputs] and up [outputs, rank], with the scale applied."""
     up, down, alpha = (adapter.weights[index] for index in (UP, DOWN, ALPHA))
     down = down.flatten(1).float()
     return down, up.flatten(1).float() * (1.0 if alpha is None else alpha / len(down))
 
 
 def neighbours(strengths: Sequence[float]) -> list[tuple[int, int, float]]:
-    """Neighbouring layers of one strength: (first, last + 1, strength), of strength 0 none."""
+    """Groups neighbouring layers of equal strength as (first, last + 1, strength). Layers of strength 0 are left out."""
     found, start = [], 0
     for strength, group in groupby(strengths):
         stop = start + len(list(group))
@@ -121,9 +121,9 @@ def fitted(adapter: WeightAdapterBase, module: nn.Module) -> WeightAdapterBase:
     made.multiplier, made.is_conv, made.conv_dim = 1.0, facts["is_conv"], facts["conv_dim"]
     made.kernel_size, made.in_channels, made.out_channels = facts["kernel_size"], facts["in_channels"], facts["out_channels"]
     made.kw_dict = {key: facts[key] for key in ("stride", "padding", "dilation", "groups")} if made.is_conv else {}
-    if isinstance(made, LoKrAdapter) and made.is_conv and made.weights[LOKR_CORE] is None:  # files keep the kernel flat
+    if isinstance(made, LoKrAdapter) and made.is_conv and made.weights[LOKR_CORE] is None:  # files store the kernel flattened
         made.weights = tuple(part.unflatten(1, (-1, *made.kernel_size)) if number in LOKR_KERNELS and isinstance(part, Tensor)
                              and part.ndim == 2 else part for number, part in enumerate(made.weights))
-    if not made.is_conv:  # some files keep those of linear layers as convolutions of one pixel
+    if not made.is_conv:  # some files store linear layers as 1 x 1 convolutions
         made.weights = tuple(part.flatten(1) if isinstance(part, Tensor) and part.ndim == 4 else part for part in made.weights)
     return made

@@ -1,4 +1,4 @@
-"""Layers drawn anew by ComfyUI's sampling while the others are held: the way of each family."""
+"""Redraws layers with ComfyUI's sampling while the others are held fixed, for LayerDiff and Text2Layer models."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from .model import LAYERS_KEY, layered
 
 
 class Sampling(NamedTuple):
-    """How to sample, under the names of ComfyUI's KSampler."""
+    """Sampling settings, named as in ComfyUI's KSampler."""
 
     seed: int
     steps: int
@@ -32,7 +32,7 @@ class Sampling(NamedTuple):
 
 
 class Redrawn(NamedTuple):
-    """The scene with its drawings, the LATENT of all its layers, and what a user should know of them."""
+    """The scene with its redrawn layers, the LATENT of all layers, and warnings for the user."""
 
     document: Document
     latent: dict[str, Any]
@@ -45,10 +45,10 @@ NOTHING = "No layer is set to be redrawn, so all layers pass through unchanged. 
 
 def redraw_layers(model: Any, vae: Any, positive: Any, negative: Any, document: Document, text: str, add_at: int,
                   names: list[str], mask: Tensor | None, feather: int, how: Sampling) -> Redrawn:
-    """Draw the layers that `text` names anew, and a new one at add_at (-1: none); all others stay the same objects.
+    """Redraw the layers that `text` lists, and add a new one at add_at (-1: none). All other layers remain the same objects.
 
-    names: of all layers, for those that are drawn; mask and feather as in `redraw.region`. ValueError for layers that are not
-    there, prompts of another number of layers, and for what the model's family cannot do.
+    names: those of all layers, applied to the ones that are drawn. mask, feather: as in `redraw.region`. ValueError for layers
+    that do not exist, prompts for another number of layers, and anything that the type of model cannot do.
     """
     codec = codec_of(model, vae)
     document.check_finite()
@@ -70,7 +70,7 @@ def redraw_layers(model: Any, vae: Any, positive: Any, negative: Any, document: 
 
 
 def codec_of(model: Any, vae: Any) -> LayerCodec:
-    """The codec of a layered MODEL's VAE. ValueError for another MODEL, and for a VAE of another model."""
+    """The codec of a layered MODEL's VAE. ValueError if the MODEL is not layered or the VAE belongs to another model."""
     if latent_of(model) is not None:
         return stacked(model, vae)
     layered(model)
@@ -79,11 +79,11 @@ def codec_of(model: Any, vae: Any) -> LayerCodec:
 
 def draw(model: Any, codec: LayerCodec, positive: Any, negative: Any, pictures: Tensor, coverage: Tensor, chosen: list[int],
          inside: Tensor | None, how: Sampling) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Sample the chosen layers of a scene, all others held: the LATENT of all, and of the chosen ones colours [N, H, W, 3] and
-    coverage [N, H, W].
+    """Sample the chosen layers of a scene while all others are held fixed. Returns the LATENT of all layers, and the colours
+    [N, H, W, 3] and coverage [N, H, W] of the chosen ones.
 
-    pictures [K, H, W, 3] and coverage [K, H, W] of all; inside [K, H, W]: where they may change, None for everywhere. At denoise
-    1 nothing of a layer's old content is left in what is sampled.
+    pictures [K, H, W, 3] and coverage [K, H, W]: those of all layers. inside [K, H, W]: where they may change, None for
+    everywhere. At denoise 1, nothing of a layer's old content remains in what is sampled.
     """
     latent = codec.encode(pictures, coverage)
     if isinstance(codec, StackCodec):
@@ -107,13 +107,13 @@ def draw(model: Any, codec: LayerCodec, positive: Any, negative: Any, pictures: 
     if isinstance(codec, StackCodec):
         found = codec.decode(latent)
         return latent, *finish(chosen, found.pictures[chosen], found.masks[chosen])
-    # The held ones need not be decoded.
+    # The layers that are held fixed need not be decoded.
     found = codec.decode({**latent, "samples": drawn[chosen], LAYERS_KEY: len(chosen)})
     return latent, *finish(chosen, found.pictures, found.masks)
 
 
 def check_new(codec: LayerCodec, denoise: float) -> None:
-    """ValueError where no layer can be added."""
+    """ValueError if no layer can be added."""
     if isinstance(codec, StackCodec):
         raise ValueError("A Text2Layer model has a fixed number of layers and cannot add one. Set add_at to -1, or use a "
                          "LayerDiff model.")
@@ -123,7 +123,7 @@ def check_new(codec: LayerCodec, denoise: float) -> None:
 
 
 def layer_noise(samples: Tensor, seed: int) -> Tensor:
-    """Noise of the shape of `samples`, for ComfyUI's sampling; that of a layer depends on the seed and its number alone."""
+    """Noise in the shape of `samples` for ComfyUI's sampling. A layer's noise depends only on the seed and the layer's number."""
     rows = []
     for number in range(len(samples)):
         own = int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:7], "big")
@@ -132,13 +132,13 @@ def layer_noise(samples: Tensor, seed: int) -> Tensor:
 
 
 def on_latent(codec: LayerCodec, inside: Tensor) -> Tensor:
-    """A noise mask [N, 1, h, w] that frees all of the latent that has to do with a region [N, H, W] of a picture."""
+    """A noise mask [N, 1, h, w] that frees every part of the latent that affects a region [N, H, W] of the image."""
     filled = codec.fill_up(inside[..., None]).movedim(-1, 1)
     return (F.max_pool2d(filled, codec.ratio) > 0).float()
 
 
 def hold_layers(model: Any, codec: StackCodec, pictures: Tensor, coverage: Tensor, chosen: list[int]) -> Any:
-    """A Text2Layer MODEL that holds the layers that are not chosen: all foregrounds, the background, or nothing."""
+    """A Text2Layer MODEL that holds the other layers fixed: all foregrounds, the background, or none."""
     codec.check_layers(len(pictures), "were connected")
     everything = list(range(len(pictures)))
     if chosen == everything:
@@ -157,7 +157,7 @@ def said_range(numbers: list[int]) -> str:
 
 
 def check_prompts(positive: Any, layers: int) -> None:
-    """ValueError for prompts of another number of layers than there are."""
+    """ValueError if the number of prompts is not the number of layers."""
     for said in {options[LAYERS_KEY] for _, options in positive if LAYERS_KEY in options}:
         if said != layers:
             raise ValueError(f"The prompts are for {said} layers, but there are {layers} layers, an added one included. Write "

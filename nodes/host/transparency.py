@@ -27,7 +27,7 @@ class Transparency(NamedTuple):
     views: int
 
     def decode(self, pictures: Tensor, latents: Tensor) -> Tensor:
-        """Coverage and colours [N, 4, H, W] of pictures [N, 3, H, W] and latents [N, 4, H / 8, W / 8]. Shows its progress. If
+        """Coverage and colours [N, 4, H, W] of images [N, 3, H, W] and latents [N, 4, H / 8, W / 8]. Shows its progress. If
         memory is short, the rest is decoded in tiles."""
         progress, tiles = comfy.utils.ProgressBar(len(pictures) * self.views), False
         device = self.patcher.load_device

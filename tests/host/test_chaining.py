@@ -1,4 +1,4 @@
-"""The README's table "What chains with it": each line has a test on the real ComfyUI, here or where it was before."""
+"""The README's table "What works with it": each line has a test on the real ComfyUI, here or where it was before."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def as_in_comfyui():
 def table() -> list[str]:
     """The first cells of the README's table."""
     readme = (setup.ROOT / "README.md").read_text("utf-8")
-    section = readme.partition("## What chains with it\n")[2].partition("\n## ")[0]
+    section = readme.partition("## What works with it\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| (?!---)(.+?) \|", section, re.M)[1:]
 
 

@@ -18,7 +18,7 @@ export class LayerList {
   #shown = "";
   #revealed = "";
 
-  /** redraw: which layers are drawn anew, see Panel; null for a node that draws none. */
+  /** redraw: which layers are redrawn, see Panel; null on a node that redraws none. */
   constructor(editor, redraw) {
     this.#editor = editor;
     this.#redraw = redraw;
@@ -62,7 +62,7 @@ export class LayerList {
     this.element.scrollTop = Math.min(Math.max(scrollTop, row.offsetTop + row.offsetHeight - clientHeight), row.offsetTop);
   }
 
-  /** What the brush of a row is: "on", "off", "fixed" where it is on whatever the user does, null where there is none. */
+  /** The state of a row's brush: "on", "off", "fixed" if it is always on, or null if the row has no brush. */
   #brush(index) {
     if (!this.#redraw || !this.#editor.document || !(index in this.#editor.document.layers)) return null;
     const { layers } = this.#editor.document;

@@ -34,8 +34,8 @@ export class Panel {
 
   /**
    * write(text): stores the edits. toggled(open): called when the user opens or closes the panel. viewUrl: see loadDocument.
-   * redraw: on a node that redraws layers, {text: the chosen layers, settable; linked: whether they come from another node;
-   * added(count): the number of the layer that the node adds to that many, or null}.
+   * redraw: on a node that redraws layers, {text: the chosen layers, can be set; linked: whether they come from another node;
+   * added(count): the number of the layer that the node adds, out of `count` in all, or null}.
    */
   constructor({ write, toggled, viewUrl, redraw = null }) {
     this.#viewUrl = viewUrl;

@@ -1,9 +1,9 @@
-// Which layers are drawn anew at the next run, as a node's text widget `redraw` says it: the page's reading of redraw.py's
-// chosen_layers.
+// Which layers the next run redraws, according to the text widget `redraw`. The counterpart of chosen_layers in redraw.py in the
+// page.
 
 const NUMBERS = /^(\d+)(?:\s*-\s*(\d+))?$/;
 
-/** The numbers that a text names of a document's layers, and the parts of it that are none of theirs: {numbers, rest}. */
+/** The numbers of the layers that a text lists, and the parts of the text that match no layer: {numbers, rest}. */
 export function chosenLayers(text, layers) {
   const numbers = new Set();
   const rest = [];
@@ -17,7 +17,7 @@ export function chosenLayers(text, layers) {
   return { numbers, rest };
 }
 
-/** The text in which a layer is chosen that was not, or no longer. */
+/** The text with a layer added to the list, or removed if it is listed. */
 export function withToggled(text, layers, number) {
   const { numbers, rest } = chosenLayers(text, layers);
   if (!numbers.delete(number)) numbers.add(number);

@@ -65,7 +65,7 @@ def test_a_signal_writes_the_state_of_all_runs(tmp_path: Path, name: str, moment
     number = getattr(signal, name)
     done = stopped(tmp_path, number, moment)
     assert done.returncode == 128 + number and done.stderr == ""
-    assert "run: stopped at step" in done.stdout and "The same command goes on" in done.stdout
+    assert "run: stopped at step" in done.stdout and "Run the same command to resume" in done.stdout
     steps = []
     for file in ("run", "critic"):
         again = Run(torch.nn.Linear(4, 4), tmp_path / f"{file}.safetensors", 1e9, 1e-3)

@@ -98,10 +98,10 @@ def full(pack: ModuleType, model_folder: Path, memory: str) -> Any:
         return pack.nodes.load.LayerDiffApplyAdapter.execute(base, name).args[0]
 
 
-def draw_full(model: Any) -> Tensor:
-    """Some steps of two scenes at 256 pixels."""
+def draw_full(model: Any, side: int = 32) -> Tensor:
+    """Some steps of two scenes, at 256 pixels unless the latents' side is given."""
     generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(2 * LAYERS, 8, 32, 32, generator=generator)
+    noise = torch.randn(2 * LAYERS, 8, side, side, generator=generator)
     conds = [[[torch.randn(rows, 77, models.CONTEXT, generator=generator), {"layers": LAYERS}]] for rows in (LAYERS, 1)]
     guider = custom.CFGGuider.execute(model, *conds, 3.0).args[0]
     sigmas = custom.BasicScheduler.execute(model, "normal", 2, 1.0).args[0]
@@ -204,8 +204,8 @@ def test_attention_patches_as_ipadapter_makes_them(full, way: str) -> None:
     pictures = torch.randn(LAYERS, 4, models.CONTEXT)
     changed = pictures.clone()
     changed[1] = torch.randn(4, models.CONTEXT)
-    assert min(moved(draw_full(patched_with(pictures[:1])), draw_full(full))) > 1e-3
-    change = moved(draw_full(patched_with(pictures)), draw_full(patched_with(changed)))
+    assert min(moved(draw_full(patched_with(pictures[:1]), 8), draw_full(full, 8))) > 1e-3
+    change = moved(draw_full(patched_with(pictures), 8), draw_full(patched_with(changed), 8))
     assert change[0] == change[2] == change[3] == change[5] == 0 and min(change[1], change[4]) > 1e-3
 
 

@@ -110,7 +110,8 @@ def test_sampler_custom_advanced(pack, starter, prompts, plain) -> None:
 
 def test_a_lora_made_for_the_base_unet(pack, starter, prompts, plain, tmp_path, caplog) -> None:
     save_file(models.lora_for(starter.model.model.diffusion_model), tmp_path / "style.safetensors")
-    folder_paths.add_model_folder_path("loras", str(tmp_path))
+    # First, because another test's folder may hold a file of the same name.
+    folder_paths.add_model_folder_path("loras", str(tmp_path), is_default=True)
     patched = host.LoraLoaderModelOnly().load_lora_model_only(starter.model, "style.safetensors", 1.0)[0]
     assert "not loaded" not in caplog.text
     assert len(patched.patches) == len([key for key in models.lora_for(patched.model.diffusion_model) if "alpha" in key])

@@ -1,6 +1,7 @@
 """Shared by all tests: ComfyUI in this process, the pack as ComfyUI loads it, and one real server."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tools import inprocess
 from tools.host import Server
 
-inprocess.import_host()
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+"""Several processes share the tests: each has its own server and folders."""
+
+inprocess.import_host(f"inprocess{WORKER}")
 
 HOST_ROOTS = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "app", "nodes", "execution", "folder_paths",
               "latent_preview", "node_helpers", "server", "utils")
@@ -61,7 +65,7 @@ def server(served_models: Path) -> Iterator[Server]:
     """One real server with the pack, for all tests over HTTP."""
     folders = served_models.with_suffix(".yaml")
     folders.write_text(f"tests:\n  layered_models: {json.dumps(str(served_models))}\n", "utf-8")
-    with Server("tests", "--extra-model-paths-config", str(folders)) as running:
+    with Server(f"tests{WORKER}", "--extra-model-paths-config", str(folders)) as running:
         yield running
 
 

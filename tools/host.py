@@ -144,5 +144,8 @@ def packs_to_load(environment: setup.Environment, with_pack: bool = True) -> Pac
 def write_search_path(path: Path) -> Path:
     """Write a small YAML file that tells ComfyUI to look for packs in `.dev/custom_nodes`. Returns `path`."""
     # A JSON string is also a valid YAML string, whatever characters the path has.
-    path.write_text(f"layerdiff:\n  custom_nodes: {json.dumps(str(setup.DEV / 'custom_nodes'))}\n", "utf-8")
+    text = f"layerdiff:\n  custom_nodes: {json.dumps(str(setup.DEV / 'custom_nodes'))}\n"
+    # Another server that is just starting must not find it empty.
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
     return path

@@ -14,8 +14,8 @@ HOST_MODULES = ("nodes", "execution", "folder_paths", "latent_preview", "server"
                 "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_sag")
 
 
-def import_host() -> None:
-    """Import ComfyUI's modules like its main.py, with all folders that it writes to inside `.dev`.
+def import_host(name: str = "inprocess") -> None:
+    """Import ComfyUI's modules like its main.py, with all folders that it writes to in `.dev/data/<name>`.
 
     ComfyUI's folder comes first in sys.path and the repository last, because both have a module `nodes`.
     """
@@ -33,7 +33,7 @@ def import_host() -> None:
     import folder_paths
 
     for kind in ("output", "input", "temp", "user"):
-        folder = setup.DEV / "data" / "inprocess" / kind
+        folder = setup.DEV / "data" / name / kind
         folder.mkdir(parents=True, exist_ok=True)
         getattr(folder_paths, f"set_{kind}_directory")(str(folder))
 

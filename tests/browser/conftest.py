@@ -12,13 +12,15 @@ from tools import browser, front_end
 from tools.host import Server
 from tools.page import open_page
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
 
 @pytest.fixture(scope="session")
 def newest_server() -> Iterator[Server]:
     """A second server, with the newest frontend."""
     if not (front_end.root() / "index.html").is_file():
         pytest.skip("The newest page is not here; dev.py test fetches it where COMFYUI_PATH is not set.")
-    with Server("tests_newest_page", "--front-end-root", str(front_end.root())) as running:
+    with Server(f"tests_newest_page{WORKER}", "--front-end-root", str(front_end.root())) as running:
         yield running
 
 

@@ -40,8 +40,8 @@ def cases(pack: ModuleType, vae: Any, folder: Path, count: int) -> list[Case]:
     Each foreground has its own background colour, as if cut out of another image, and a mask that is one or two pixels too large
     or too small. Image and mask go through the VAE and then through the steps of the node Decode Layers.
     """
-    data, render, scenes = (core(pack, name) for name in ("data.objects", "data.render", "data.scenes"))
-    training, renders = core(pack, "training.render"), core(pack, "evaluation.renders")
+    data, render, scenes = (core(pack, name) for name in ("world.objects", "world.render", "world.scenes"))
+    training, renders = core(pack, "world.renderer"), core(pack, "evaluation.renders")
     every = data.load_objects(objects_file(folder))
     objects = data.ObjectSet(every.images[KNOWN_OBJECTS:], *(column[KNOWN_OBJECTS:] for column in
                                                              (every.names, every.prompts, every.homes)))

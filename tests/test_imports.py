@@ -83,7 +83,7 @@ def test_imports_are_seen(graph: dict[str, set[str]]) -> None:
     assert {"nodes.load", "nodes.host.folders"} <= graph["nodes.extension"] and "nodes.extension" in graph[""]
     assert "layerdiff_core.layers" in graph["nodes.save"] and "layerdiff_core.files.psd" in graph["nodes.exchange"]
     assert "layerdiff_core.evaluator" in graph["tools.train_starter"] and "tools.setup" in graph["dev"]
-    assert "layerdiff_core.edges" in graph["layerdiff_core.data.render"]
+    assert "layerdiff_core.edges" in graph["layerdiff_core.world.render"]
 
 
 def test_no_module_imports_itself_by_a_detour(graph: dict[str, set[str]]) -> None:
@@ -99,6 +99,14 @@ def test_no_node_file_borrows_from_another(graph: dict[str, set[str]]) -> None:
     assert len(files) > 9 and {"nodes.composite", "nodes.save", "nodes.exchange"} <= files
     borrowed = {name: graph[name] & files for name in graph if name.startswith("nodes.") and graph[name] & files}
     assert borrowed.keys() == {"nodes.extension"}, "only the list of nodes knows all of them"
+
+
+@pytest.mark.parametrize(("room", "above"), [("world", ("evaluation", "training")), ("evaluation", ("training",))])
+def test_rooms_of_the_core_build_on_each_other(graph: dict[str, set[str]], room: str, above: tuple[str, ...]) -> None:
+    inside = {name: found for name, found in graph.items() if name.startswith(f"layerdiff_core.{room}.")}
+    assert inside
+    higher = tuple(f"layerdiff_core.{each}." for each in above)
+    assert [(name, one) for name, found in inside.items() for one in found if one.startswith(higher)] == []
 
 
 def test_the_core_knows_neither_host_nor_nodes() -> None:

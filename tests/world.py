@@ -2,8 +2,8 @@
 
 import torch
 
-from layerdiff_core.data.objects import ObjectSet
-from layerdiff_core.data.scenes import HOMES
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.scenes import HOMES
 
 
 def discs(count: int, side: int) -> ObjectSet:

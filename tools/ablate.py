@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerdiff_core.data.objects import ObjectSet, load_objects
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Judge, load_judge
 from layerdiff_core.evaluation.renders import SEED, held_out_renderer, render
 from layerdiff_core.evaluation.requests import Request, objects_named
 from layerdiff_core.evaluation.traits import references
-from layerdiff_core.training.render import Renderer
 from layerdiff_core.whole import write_text
+from layerdiff_core.world.objects import ObjectSet, load_objects
+from layerdiff_core.world.renderer import Renderer
 
 from . import inprocess, setup
 from .arguments import a_count

@@ -17,13 +17,12 @@ from tools import setup
 from tools import train_text2layer as training
 from tools.arguments import a_count, a_number
 from tools.significance import compare
-from tools.text2layer_autoencoder import fit_autoencoder, frozen, load_autoencoder
+from tools.text2layer_autoencoder import fit, frozen, load_autoencoder
 from tools.training_world import World, average_of, prepare_torch
 
 # isort: split
 # ComfyUI and the pack can only be imported after training_world.
 from layerdiff_pack.layerdiff_core.autoencoder import Layers
-from layerdiff_pack.layerdiff_core.data.objects import load_objects
 from layerdiff_pack.layerdiff_core.evaluation import renders
 from layerdiff_pack.layerdiff_core.evaluation.judge import Drawn, Judge, figures, judge_scenes, load_judge
 from layerdiff_pack.layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
@@ -33,6 +32,7 @@ from layerdiff_pack.layerdiff_core.training.run import leave_on_signals
 from layerdiff_pack.layerdiff_core.training.stacked import StackedAutoencoder
 from layerdiff_pack.layerdiff_core.training.text2layer import CANVAS
 from layerdiff_pack.layerdiff_core.whole import write_text
+from layerdiff_pack.layerdiff_core.world.objects import load_objects
 from layerdiff_pack.nodes.host import networks
 
 RESULT = setup.ROOT / "benchmarks" / "results" / "text2layer.json"
@@ -76,9 +76,9 @@ def one_run(world: World, options: argparse.Namespace, judge: Judge, variant: st
     model = new_autoencoder(variant, architecture)
     if not (world.folder / "unet.safetensors").exists():
         stage = with_changes(options, batch=AUTOENCODER_BATCH, minutes=options.autoencoder_minutes)
-        fit_autoencoder(world, stage, architecture, model, **TERMS[variant])
+        fit(world, stage, architecture, model, **TERMS[variant])
     decoder, facts = load_autoencoder(world, model)
-    training.fit_unet(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
+    training.train(world, with_changes(options, minutes=options.unet_minutes), decoder, facts)
     found = measure(world, options, judge, decoder, facts)
     write_text(result, json.dumps(found, indent=2) + "\n")
     return found

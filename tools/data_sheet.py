@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from layerdiff_core.data.backgrounds import render_background  # noqa: E402
-from layerdiff_core.data.objects import load_objects  # noqa: E402
-from layerdiff_core.data.render import compose, draw_foregrounds  # noqa: E402
-from layerdiff_core.data.scenes import HOMES, LIGHTS, sample_scene  # noqa: E402
-from layerdiff_core.data.words import captions  # noqa: E402
+from layerdiff_core.world.backgrounds import render_background  # noqa: E402
+from layerdiff_core.world.objects import load_objects  # noqa: E402
+from layerdiff_core.world.render import compose, draw_foregrounds  # noqa: E402
+from layerdiff_core.world.scenes import HOMES, LIGHTS, sample_scene  # noqa: E402
+from layerdiff_core.world.words import captions  # noqa: E402
 
 SIDE, TEXT, COLUMNS = 192, 64, 5
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerdiff_core.data.objects import ObjectSet, load_objects
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, worst_objects
 from layerdiff_core.evaluation.reconstruction import reconstruction_figures
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_core.evaluation.traits import References, Traits, references, trait_ceilings, trait_figures, traits_of
 from layerdiff_core.whole import write_text
+from layerdiff_core.world.objects import ObjectSet, load_objects
 
 from . import evaluate_text2layer, inprocess, setup
 from .arguments import a_count, a_number

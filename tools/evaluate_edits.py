@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerdiff_core.data.objects import ObjectSet, load_objects
 from layerdiff_core.evaluation.edits import Edit, additions, relightings, replacements
 from layerdiff_core.evaluation.judge import Drawn, Judge, judge_scenes, load_judge, mean, rights
 from layerdiff_core.evaluation.renders import held_out_renderer
@@ -22,6 +21,7 @@ from layerdiff_core.evaluator import overlap
 from layerdiff_core.layers import Document
 from layerdiff_core.redraw import with_new_layer
 from layerdiff_core.whole import write_text
+from layerdiff_core.world.objects import ObjectSet, load_objects
 
 from . import inprocess, setup
 from .arguments import a_count

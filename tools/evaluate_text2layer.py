@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from layerdiff_core.autoencoder import Layers, unstack
-from layerdiff_core.data.objects import ObjectSet
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, worst_objects
 from layerdiff_core.evaluation.renders import ceilings, distances, held_out_renderer, scene_layers
 from layerdiff_core.evaluation.requests import Request, held_out_requests
 from layerdiff_core.training.cat2i import reconstruction_figures
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.renderer import Renderer
 
 from .bench import machine
 from .studio import BATCH, Progress, channels_first, defaults

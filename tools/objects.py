@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from layerdiff_core.data.objects import read_list
 from layerdiff_core.whole import whole, write_tensors
+from layerdiff_core.world.objects import read_list
 
 PACKAGES = {
     "3d": "@lobehub/fluent-emoji-3d@1.1.0",

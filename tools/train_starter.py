@@ -2,37 +2,37 @@
 and exports. An interrupted stage is resumed. `show` measures the autoencoder, `export` writes the files."""
 
 import argparse
-import copy
 import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from tools import setup
 from tools.arguments import a_count, a_file, a_number, check_stages
-from tools.starter_autoencoder import HELD_OUT_SEED, RENEWED, VAE_SEED, show_vae, train_decoder, train_vae
-from tools.training_world import MODELS, TELL_EVERY, World, add_common_arguments, average_of, prepare_torch
+from tools.starter_autoencoder import HELD_OUT_SEED, VAE_SEED, show_vae, train_decoder, train_vae
+from tools.training_world import MODELS, World, add_common_arguments, plan_of, prepare_torch
 
 # isort: split
 # ComfyUI and the pack can only be imported after training_world.
 from layerdiff_pack.layerdiff_core import checkpoint
-from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES
+from layerdiff_pack.layerdiff_core.evaluation.heldout import heldout_figures
 from layerdiff_pack.layerdiff_core.evaluator import Evaluator
-from layerdiff_pack.layerdiff_core.training import diffusion, starter, teach, vae
-from layerdiff_pack.layerdiff_core.training.evaluator import evaluator_loss, heldout_figures
-from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff, layerdiff_loss
+from layerdiff_pack.layerdiff_core.training import starter, teach, vae
+from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff
+from layerdiff_pack.layerdiff_core.training.loops.judge import fit_evaluator
+from layerdiff_pack.layerdiff_core.training.loops.layers import fit_layers
+from layerdiff_pack.layerdiff_core.training.loops.text import fit_text, held
 from layerdiff_pack.layerdiff_core.training.pool import LatentPool
-from layerdiff_pack.layerdiff_core.training.render import Ring
-from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals, seconds_spent
-from layerdiff_pack.layerdiff_core.training.sheets import scene_sheet
+from layerdiff_pack.layerdiff_core.training.run import Run, average_of, leave_on_signals, seconds_spent
 from layerdiff_pack.layerdiff_core.training.start import start_from
 from layerdiff_pack.layerdiff_core.whole import write_tensors
+from layerdiff_pack.layerdiff_core.world.backgrounds import PLACES
+from layerdiff_pack.layerdiff_core.world.renderer import Ring
 
-EXAMINED = 200
 EVALUATOR_SEED, UNET_SEED = 101, 103
+EVALUATOR_RATE = 2e-3
 SHARES = {"vae": 0.17, "text": 0.08, "unet": 0.6, "decoder": 0.09, "evaluator": 0.06}
 """How `all` divides the minutes, in the order of the stages. The decoder comes last, for the noise that the UNet leaves."""
 STATES = {"unet": "layerdiff"}
@@ -40,17 +40,10 @@ STATES = {"unet": "layerdiff"}
 
 
 def train_evaluator(world: World, options: argparse.Namespace) -> None:
-    renderer = world.renderer(EVALUATOR_SEED)
-    ring = Ring(renderer, options.ring)
-    model = Evaluator(len(world.objects), len(PLACES)).to(world.device, memory_format=torch.channels_last)
-    run = Run(model, world.folder / "evaluator.safetensors", options.minutes * 60, 2e-3)
-    while not run.done:
-        ring.renew(options.batch // RENEWED)
-        with world.autocast():
-            loss, figures = evaluator_loss(model, renderer, ring, options.batch)
-        run.update(loss)
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=loss.item(), **figures)
+    plan = plan_of(options, EVALUATOR_RATE)
+    model = world.placed(Evaluator(len(world.objects), len(PLACES)))
+    run = Run(model, world.folder / "evaluator.safetensors", plan.seconds, EVALUATOR_RATE)
+    fit_evaluator(world, plan, run, model, EVALUATOR_SEED, options.ring)
     other = world.renderer(HELD_OUT_SEED)
     with run.averaged():
         figures = heldout_figures(model, other, other.draw_all(1), 20, options.batch)
@@ -60,25 +53,13 @@ def train_evaluator(world: World, options: argparse.Namespace) -> None:
 
 def train_text(world: World, options: argparse.Namespace) -> None:
     """Train text encoder and enhancer, before the UNet, to predict what the global prompt says about each layer."""
+    plan = plan_of(options, 1e-3)
     side = world.new_text_side().to(world.device)
     begin(side, world, options)
-    held = copy.deepcopy(side).requires_grad_(False) if options.start else None
+    start = held(side) if options.start else None
     teacher = teach.Teacher(side, starter.CONTEXT).to(world.device)
-    run = Run(teacher, world.folder / "text.safetensors", options.minutes * 60, options.rate or 1e-3)
-    for batch in world.scenes(options.batch, run.step, teach.SHARES):
-        if run.done:
-            break
-        with world.autocast():
-            plain = held.context(batch.rows, batch.global_rows)[1].float() if held else None
-            loss, figures = teach.teaching_loss(teacher, batch, plain)
-        run.update(loss)
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=loss.item(), layers=batch.layers, **figures)
-    with run.averaged(), world.autocast(), torch.no_grad():
-        for layers in range(2, starter.MAX_LAYERS + 1):
-            batch = world.scene_source(0, HELD_OUT_SEED).batch(layers, EXAMINED, np.random.default_rng(HELD_OUT_SEED))
-            batch = batch.to(world.device)
-            run.tell(layers=layers, **teach.told_right(teacher(batch)[0], batch))
+    run = Run(teacher, world.folder / "text.safetensors", plan.seconds, plan.rate)
+    fit_text(world, plan, run, teacher, start, HELD_OUT_SEED)
     run.save()
 
 
@@ -90,6 +71,7 @@ def begin(parts: nn.Module, world: World, options: argparse.Namespace) -> None:
 
 
 def train_unet(world: World, options: argparse.Namespace) -> None:
+    plan = plan_of(options, 2e-3)
     latent = json.loads((world.folder / "latent.json").read_text())
     mean, std = torch.tensor(latent["mean"]), torch.tensor(latent["std"])
     decoder, pool = world.trained_vae(), latent_pool(world, options, mean, std)
@@ -100,33 +82,8 @@ def train_unet(world: World, options: argparse.Namespace) -> None:
     if taught.exists():
         side.load_state_dict({name.removeprefix("side."): value for name, value in average_of(taught).items()
                               if name.startswith("side.")})
-    parts = parts.to(world.device, memory_format=torch.channels_last)
-    run = Run(parts, world.folder / "layerdiff.safetensors", options.minutes * 60, options.rate or 2e-3)
-    alphas = diffusion.sd_alphas_cumprod(world.device)
-    empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
-    total, sheet_at = torch.zeros((), device=world.device), time.monotonic()
-
-    def draw() -> None:
-        with run.averaged(), world.autocast():
-            scene_sheet(parts, decoder, mean, std, world.objects, world.vocabulary, alphas,
-                        world.folder / f"scenes_{run.step}.png")
-
-    for batch in world.scenes(options.batch, run.step):
-        if run.done:
-            break
-        x0, coverage = pool.scenes(batch.place, batch.side, batch.foregrounds)
-        with world.autocast():
-            loss = layerdiff_loss(parts, x0, coverage, batch, empty, alphas, starter.ARCHITECTURE["prediction"],
-                                  options.pure_noise)
-        run.update(loss)
-        total += loss.detach()
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=total.item() / TELL_EVERY)
-            total.zero_()
-        if time.monotonic() - sheet_at > options.sheet_seconds:
-            draw()
-            sheet_at = time.monotonic()
-    draw()
+    run = Run(world.placed(parts), world.folder / "layerdiff.safetensors", plan.seconds, plan.rate)
+    fit_layers(world, plan, run, parts, decoder, pool, (mean, std), options.pure_noise)
     run.save()
 
 

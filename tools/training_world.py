@@ -1,13 +1,10 @@
 """Shared by the training stages: the world's images and words on a device, and the networks with their states."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch.utils.data import DataLoader
 
 from tools import setup, training_host
 from tools.arguments import a_count, a_device, a_number
@@ -15,43 +12,34 @@ from tools.objects import objects_file
 
 training_host.import_networks()
 
-from layerdiff_pack.layerdiff_core.data.backgrounds import PLACES  # noqa: E402
-from layerdiff_pack.layerdiff_core.data.objects import load_objects  # noqa: E402
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer  # noqa: E402
 from layerdiff_pack.layerdiff_core.training import starter  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.layerdiff import LAYER_SHARES, Batch, Scenes, TextSide  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.render import Renderer, place_bank  # noqa: E402
-from layerdiff_pack.layerdiff_core.training.run import Run, has_bfloat16  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.layerdiff import TextSide  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.loops.plan import Plan  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.run import average_of  # noqa: E402
+from layerdiff_pack.layerdiff_core.training.setting import Setting  # noqa: E402
 from layerdiff_pack.layerdiff_core.training.text import Vocabulary  # noqa: E402
+from layerdiff_pack.layerdiff_core.world.backgrounds import PLACES  # noqa: E402
+from layerdiff_pack.layerdiff_core.world.objects import load_objects  # noqa: E402
+from layerdiff_pack.layerdiff_core.world.renderer import place_bank  # noqa: E402
 from layerdiff_pack.nodes.host import networks  # noqa: E402
 
 MODELS = setup.ROOT / "models"
-TELL_EVERY = 50
-WORKERS = 8
 
 
-class World:
-    """Everything shared by the stages: objects, places, words and the device."""
+class World(Setting):
+    """Everything shared by the stages: objects, places, words, the device, the folders, and new networks."""
 
     def __init__(self, options: argparse.Namespace, canvas: int = starter.CANVAS):
-        self.canvas = canvas
-        self.device = torch.device(options.device)
         self.folder, self.data = Path(options.out), Path(options.data)
-        objects = load_objects(objects_file(self.data))
-        self.objects = objects.first(options.objects, options.styles)
+        objects = load_objects(objects_file(self.data)).first(options.objects, options.styles)
         bank_path = self.data / f"places_{canvas}_{options.place_variants}.safetensors"
-        self.bank = place_bank(bank_path, options.place_variants, canvas, workers=torch.get_num_threads())
-        tokens = training_host.word_tokenizer(self.data, starter.caption_words(self.objects))
-        self.vocabulary = Vocabulary(tokens[0], starter.caption_words(self.objects), *tokens[1:])
-        print(f"{len(self.objects)} objects, {len(PLACES)} places in {len(self.bank['place'])} pictures, "
-              f"{len(self.vocabulary)} tokens", flush=True)
-
-    def renderer(self, seed: int) -> Renderer:
-        return Renderer(self.objects, self.bank, self.canvas, self.device, seed)
-
-    def autocast(self) -> torch.autocast:
-        """Autocast to bfloat16 if the device supports it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
+        bank = place_bank(bank_path, options.place_variants, canvas, workers=torch.get_num_threads())
+        tokens = training_host.word_tokenizer(self.data, starter.caption_words(objects))
+        vocabulary = Vocabulary(tokens[0], starter.caption_words(objects), *tokens[1:])
+        super().__init__(objects, bank, vocabulary, canvas, torch.device(options.device))
+        print(f"{len(objects)} objects, {len(PLACES)} places in {len(bank['place'])} pictures, {len(vocabulary)} tokens",
+              flush=True)
 
     def trained_vae(self) -> Any:
         """The averaged autoencoder of the earlier stages, frozen."""
@@ -60,18 +48,6 @@ class World:
         if (self.folder / "decoder.safetensors").exists():
             network.load_state_dict(average_of(self.folder / "decoder.safetensors"), strict=False)
         return network.requires_grad_(False)
-
-    def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Iterator[Batch]:
-        """Endless training batches of about this many layers, on the device. If the device is so fast that it would have to wait,
-        they are drawn in other processes."""
-        source: Iterable[Batch] = self.scene_source(layers, seed, shares)
-        if self.device.type != "cpu":
-            source = DataLoader(self.scene_source(layers, seed, shares), batch_size=None, num_workers=WORKERS)
-        return (batch.to(self.device) for batch in source)
-
-    def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Scenes:
-        """The source of these batches."""
-        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed, shares)
 
     def new_text_side(self) -> TextSide:
         """A new text encoder, and an enhancer with open gates."""
@@ -90,13 +66,12 @@ class World:
     def new_vae(self) -> Any:
         network = networks.autoencoder(starter.ARCHITECTURE)
         networks.initialise(network)
-        return network.to(self.device, memory_format=torch.channels_last)
+        return self.placed(network)
 
 
-def average_of(path: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights in a run's state."""
-    prefix = "average."
-    return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}
+def plan_of(options: argparse.Namespace, rate: float) -> Plan:
+    """The plan of a stage. rate: its default learning rate."""
+    return Plan(options.minutes * 60, options.rate or rate, options.batch, options.sheet_seconds)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, model: str, objects: int) -> None:
@@ -118,15 +93,3 @@ def prepare_torch() -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-
-
-def update(world: World, objective: Any, run: Run, critic: Run, batch: Any, adversarial: bool) -> Any:
-    """Take one step of an autoencoder, or its decoder, and one of the discriminator if it is used."""
-    with world.autocast():
-        step = objective.generator(batch, adversarial)
-    run.update(step.loss)
-    if adversarial:
-        with world.autocast():
-            loss = objective.critic(step)
-        critic.update(loss)
-    return step

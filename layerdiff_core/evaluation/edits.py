@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..data.backgrounds import PLACES
-from ..data.objects import ObjectSet
-from ..data.scenes import LIGHTS, Scene
-from ..data.words import captions
+from ..world.backgrounds import PLACES
+from ..world.objects import ObjectSet
+from ..world.scenes import LIGHTS, Scene
+from ..world.words import captions
 from .requests import Request, held_out_requests, request_of
 
 TRIES = 200

@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..data.backgrounds import PLACES
-from ..data.render import compose
-from ..data.scenes import SLOT_X
 from ..evaluator import Evaluator, agreement
+from ..world.backgrounds import PLACES
+from ..world.render import compose
+from ..world.scenes import SLOT_X
 from .requests import Request
 
 WORST = 10

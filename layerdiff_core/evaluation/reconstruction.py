@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..evaluator import overlap
-from ..training.render import Renderer
+from ..world.renderer import Renderer
 from .judge import mean
 from .renders import SEED, scene_layers
 from .requests import held_out_requests

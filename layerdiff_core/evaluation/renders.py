@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..autoencoder import Layers
-from ..data.backgrounds import PLACES
-from ..data.objects import ObjectSet
-from ..data.scenes import Scene
-from ..training.evaluator import heldout_figures
-from ..training.render import Items, Renderer, place_bank
+from ..world.backgrounds import PLACES
+from ..world.objects import ObjectSet
+from ..world.renderer import Items, Renderer, place_bank
+from ..world.scenes import Scene
 from .fid import frechet_distance, picture_features
+from .heldout import heldout_figures
 from .judge import Judge
 from .requests import held_out_requests
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.objects import ObjectSet
-from ..data.scenes import SLOTS, Foreground, Scene, sample_scene
-from ..data.words import Told, captions, told
+from ..world.objects import ObjectSet
+from ..world.scenes import SLOTS, Foreground, Scene, sample_scene
+from ..world.words import Told, captions, told
 
 
 @dataclass

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.backgrounds import PLACES
-from ..data.objects import ObjectSet
-from ..data.render import TINTS
-from ..data.scenes import EXTENTS
-from ..training.render import Renderer
+from ..world.backgrounds import PLACES
+from ..world.objects import ObjectSet
+from ..world.render import TINTS
+from ..world.renderer import Renderer
+from ..world.scenes import EXTENTS
 from .judge import Drawn, mean
 from .renders import SEED, scene_layers
 from .requests import Request, held_out_requests

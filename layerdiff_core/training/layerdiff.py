@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from ..data.backgrounds import PLACES
-from ..data.objects import ObjectSet
-from ..data.scenes import sample_scene
-from ..data.words import Told, captions, told
+from ..world.backgrounds import PLACES
+from ..world.objects import ObjectSet
+from ..world.scenes import sample_scene
+from ..world.words import Told, captions, told
 from . import diffusion
 from .text import Vocabulary, with_unknown
 

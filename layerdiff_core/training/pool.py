@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..data.scenes import LIGHTS, SIZES, SLOTS
 from ..whole import write_tensors
-from .render import Items, Renderer
+from ..world.renderer import Items, Renderer
+from ..world.scenes import LIGHTS, SIZES, SLOTS
 from .vae import encode
 
 PART = 32

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..whole import write_tensors
@@ -150,6 +151,12 @@ def seconds_spent(path: Path) -> float:
     """How much of its budget a run's state has used up."""
     with safe_open(path, framework="pt") as file:
         return float(json.loads(file.metadata()["run"])["seconds"])
+
+
+def average_of(path: Path) -> dict[str, Tensor]:
+    """The averaged weights in a run's state."""
+    prefix = "average."
+    return {name[len(prefix):]: tensor for name, tensor in load_file(path).items() if name.startswith(prefix)}
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

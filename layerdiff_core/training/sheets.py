@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.objects import ObjectSet
-from ..data.render import compose
-from ..data.scenes import sample_scene
-from ..data.words import captions
 from ..whole import whole
+from ..world.objects import ObjectSet
+from ..world.render import compose
+from ..world.scenes import sample_scene
+from ..world.words import captions
 from .layerdiff import LayerDiff, sample
 from .starter import CANVAS
 from .text import Vocabulary

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ..data.backgrounds import PLACES
-from ..data.objects import ObjectSet
-from ..data.words import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS, names_of, places_of
+from ..world.backgrounds import PLACES
+from ..world.objects import ObjectSet
+from ..world.words import LIGHT_WORDS, SIZE_WORDS, SLOT_WORDS, STYLE_WORDS, names_of, places_of
 from .text import LENGTH, split_words
 
 CANVAS = 256

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..autoencoder import CompositionAutoencoder, Layers
-from ..data.objects import ObjectSet
-from ..data.scenes import SLOTS
+from ..world.objects import ObjectSet
+from ..world.renderer import Drawings, Renderer
+from ..world.scenes import SLOTS
 from . import diffusion
 from .cat2i import encode
 from .layerdiff import PROMPTS_DROPPED, Batch, Scenes, plain_attention
-from .render import Drawings, Renderer
 from .starter import ARCHITECTURE as LAYERDIFF
 from .text import Vocabulary
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.render import compose
+from ..world.render import compose
+from ..world.renderer import Drawings, Renderer, Ring
 from . import losses
 from .pyramid import laplacian
-from .render import Drawings, Renderer, Ring
 
 KL_WEIGHT = 2e-4
 PERCEPTUAL_WEIGHT = 0.5

@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from layerdiff_core.data.backgrounds import PLACES
-from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, holds_held_out
-from layerdiff_core.data.words import Told
 from layerdiff_core.evaluation import renders
 from layerdiff_core.evaluation.fid import frechet_distance, picture_features
 from layerdiff_core.evaluation.judge import Drawn, Judge, Verdict, figures, judge_scenes, load_judge, nearest_slots, worst_objects
 from layerdiff_core.evaluation.requests import Request, held_out_requests, objects_named
 from layerdiff_core.evaluator import CROP, GREY, Evaluator, framed, outline_window, overlap
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.renderer import Renderer
+from layerdiff_core.world.scenes import LIGHTS, Foreground, Scene, holds_held_out
+from layerdiff_core.world.words import Told
 from tests.world import discs
 
 SIDE = 128

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.evaluation.reconstruction import energy, psnr, reconstruction_figures
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.renderer import Renderer
 from tests.world import discs
 
 

@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from layerdiff_core.data.backgrounds import PLACES
-from layerdiff_core.data.words import Told
 from layerdiff_core.enhancer import PromptEnhancer
 from layerdiff_core.training import run as runs
 from layerdiff_core.training import vae
 from layerdiff_core.training.layerdiff import UNTOLD, Batch, Scenes, TextSide, told_classes
 from layerdiff_core.training.pool import LatentPool
-from layerdiff_core.training.render import Renderer, Ring
 from layerdiff_core.training.run import Run
 from layerdiff_core.training.start import EMBEDDING, start_from
 from layerdiff_core.training.teach import Teacher, teaching_loss
 from layerdiff_core.training.text import UNKNOWN, Vocabulary, with_unknown
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.renderer import Renderer, Ring
+from layerdiff_core.world.words import Told
 from tests.world import discs
 
 SIDE, LATENT = 64, 8

@@ -12,9 +12,9 @@ from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
 from layerdiff_core.autoencoder import CompositionAutoencoder, Layers, unstack
-from layerdiff_core.data.backgrounds import PLACES
 from layerdiff_core.training import cat2i, diffusion, losses, text2layer
 from layerdiff_core.training.stacked import StackedAutoencoder
+from layerdiff_core.world.backgrounds import PLACES
 from tests.world import discs
 
 CONFIG = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1],

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from layerdiff_core.data.backgrounds import PLACES
-from layerdiff_core.data.render import TINTS
-from layerdiff_core.data.scenes import LIGHTS
-from layerdiff_core.data.words import Told
 from layerdiff_core.evaluation.judge import Drawn
 from layerdiff_core.evaluation.renders import scene_layers
 from layerdiff_core.evaluation.requests import Request, held_out_requests
 from layerdiff_core.evaluation.traits import Traits, references, trait_figures, traits_of
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.render import TINTS
+from layerdiff_core.world.renderer import Renderer
+from layerdiff_core.world.scenes import LIGHTS
+from layerdiff_core.world.words import Told
 from tests.world import discs
 
 SIDE = 64

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from layerdiff_core.data.objects import ObjectSet
-from layerdiff_core.data.scenes import LIGHTS, Foreground, Scene, in_depth_order, sample_scene
-from layerdiff_core.data.words import LIGHT_WORDS, OTHER_NAMES, SIZE_WORDS, SLOT_WORDS, captions, names_of, told
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.scenes import LIGHTS, Foreground, Scene, in_depth_order, sample_scene
+from layerdiff_core.world.words import LIGHT_WORDS, OTHER_NAMES, SIZE_WORDS, SLOT_WORDS, captions, names_of, told
 from tests.world import discs
 
 

@@ -5,10 +5,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from layerdiff_core.data.objects import ObjectSet
 from layerdiff_core.evaluation.judge import Judge
 from layerdiff_core.evaluation.requests import held_out_requests
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.renderer import Renderer
 from tests.host.conftest import STARTER
 from tests.host.test_evaluate import judge, objects, small  # noqa: F401 - fixtures
 from tools import ablate

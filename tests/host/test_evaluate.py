@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from layerdiff_core.data.backgrounds import PLACES
-from layerdiff_core.data.objects import ObjectSet
-from layerdiff_core.data.scenes import LIGHTS
 from layerdiff_core.evaluation import renders
 from layerdiff_core.evaluation.judge import Judge
 from layerdiff_core.evaluation.requests import held_out_requests
 from layerdiff_core.evaluator import Evaluator
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.renderer import Renderer
+from layerdiff_core.world.scenes import LIGHTS
 from tests.host.conftest import STARTER
 from tests.world import discs
 from tools import evaluate

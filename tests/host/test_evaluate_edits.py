@@ -9,15 +9,15 @@ import folder_paths
 import pytest
 import torch
 
-from layerdiff_core.data.backgrounds import PLACES
-from layerdiff_core.data.objects import ObjectSet
-from layerdiff_core.data.scenes import LIGHTS
 from layerdiff_core.evaluation.edits import additions, relightings, replacements
 from layerdiff_core.evaluation.judge import Judge, load_judge
 from layerdiff_core.evaluation.requests import Request
 from layerdiff_core.evaluation.traits import references
 from layerdiff_core.evaluator import Evaluator, overlap
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.backgrounds import PLACES
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.renderer import Renderer
+from layerdiff_core.world.scenes import LIGHTS
 from tests.host.conftest import STARTER
 from tests.world import discs
 from tools import evaluate_edits

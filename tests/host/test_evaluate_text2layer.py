@@ -9,11 +9,11 @@ import torch
 from comfy.k_diffusion.sampling import get_ancestral_step
 
 from layerdiff_core.autoencoder import Layers
-from layerdiff_core.data.objects import ObjectSet
 from layerdiff_core.evaluation.judge import Judge
 from layerdiff_core.evaluation.renders import scene_layers
 from layerdiff_core.evaluation.requests import held_out_requests
-from layerdiff_core.training.render import Renderer
+from layerdiff_core.world.objects import ObjectSet
+from layerdiff_core.world.renderer import Renderer
 from tests.host.conftest import STACKED, STARTER
 from tests.host.test_evaluate import judge, objects, small  # noqa: F401 - fixtures
 from tools import evaluate_text2layer

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from layerdiff_core.data.backgrounds import PLACES, render_background
-from layerdiff_core.data.objects import ObjectSet, load_objects, read_list
-from layerdiff_core.data.render import SHADING, compose, draw_foregrounds
-from layerdiff_core.data.scenes import (
+from layerdiff_core.world.backgrounds import PLACES, render_background
+from layerdiff_core.world.objects import ObjectSet, load_objects, read_list
+from layerdiff_core.world.render import SHADING, compose, draw_foregrounds
+from layerdiff_core.world.scenes import (
     HOMES,
     LIGHTS,
     SIZES,
@@ -23,7 +23,7 @@ from layerdiff_core.data.scenes import (
     is_held_out,
     sample_scene,
 )
-from layerdiff_core.data.words import captions
+from layerdiff_core.world.words import captions
 from tests.world import discs
 
 COUNT, SIDE = 40, 64

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.backgrounds import PLACES, render_background
-from ..data.objects import ObjectSet
-from ..data.render import draw_foregrounds
-from ..data.scenes import HOMES, LIGHTS, SIDES, SIZES, SLOTS
 from ..whole import write_tensors
+from .backgrounds import PLACES, render_background
+from .objects import ObjectSet
+from .render import draw_foregrounds
+from .scenes import HOMES, LIGHTS, SIDES, SIZES, SLOTS
 
 
 @dataclass

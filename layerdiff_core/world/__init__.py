@@ -3,5 +3,5 @@
 The data flow: `tools.objects` downloads packages and builds a file of named images with alpha, which `objects` reads.
 `backgrounds` paints places in three lights. `scenes` draws random scenes, without the combinations held out for evaluation, and
 `words` describes them. `render` draws the foregrounds in batches, on the device of the images, and composites them over the
-background.
+background; `renderer` keeps images and places on a device and draws random scenes from them.
 """

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..layerdiff_core.enhancer import PromptEnhancer
 from ..layerdiff_core.layers import MAX_LAYERS
 from ..layerdiff_core.prompts import parse_layer_prompts, same_length
-from .host.conditioning import LAYERS_KEY, NAMES_KEY, stack
+from .host.conditioning import LAYERS_KEY, NAMES_KEY, pooled_rows, stack
 from .host.model import WHOLE_KEY
 from .host.types import ENHANCER
 from .host.warnings import warnings_ui
@@ -99,7 +99,8 @@ class LayerDiffEncodePrompts(io.ComfyNode):
                 whole = {WHOLE_KEY: overall[part][0]}
             elif overall is not None:
                 tokens = enriched(enhancer, tokens, overall[part][0], enhancer_strength)
-            positive.append([tokens, {**entries[0][1], **whole, **of_all}])
+            pooled = pooled_rows([options for _, options in entries])
+            positive.append([tokens, {**entries[0][1], **pooled, **whole, **of_all}])
         negative = [[tokens, {**options, **of_all}] for tokens, options in encode(clip, negative_prompt)]
         unknown = dict.fromkeys(word for prompt in (global_prompt, *(prompt for _, prompt in layers), negative_prompt)
                                 for word in unknown_words(clip, prompt))

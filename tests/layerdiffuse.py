@@ -74,9 +74,10 @@ def stacked(pack: ModuleType, tokens: Tensor) -> Any:
     return pack.nodes.prompts.LayerDiffStackConditioning.execute(sockets).args[0]
 
 
-def draw(model: Any, noise: Tensor, positive: Any, latent: dict[str, Any] | None = None, steps: int = 2) -> Tensor:
+def draw(model: Any, noise: Tensor, positive: Any, latent: dict[str, Any] | None = None, steps: int = 2,
+         negative: Any = None) -> Tensor:
     """Two steps of SamplerCustomAdvanced, with a plain negative prompt."""
-    guider = custom.CFGGuider.execute(model, positive, [[torch.zeros(1, 77, CONTEXT), {}]], 2.0).args[0]
+    guider = custom.CFGGuider.execute(model, positive, negative or [[torch.zeros(1, 77, CONTEXT), {}]], 2.0).args[0]
     sigmas = custom.BasicScheduler.execute(model, "normal", steps, 1.0).args[0]
     with torch.inference_mode():
         return custom.SamplerCustomAdvanced.execute(models.Noise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,

@@ -129,22 +129,45 @@ def sd15_config(width: int, context: int) -> comfy.supported_models.SD15:
 def sd15(width: int, context: int, seed: int = 0, mode: str = "plain", operations: Any = None,
          disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """A MODEL of ComfyUI's SD 1.5 class, with random weights, loaded as ComfyUI's loader does it in this mode."""
+    patcher = with_unet(sd15_config(width, context), comfy.model_base.BaseModel, seed, mode, operations, disable_dynamic)
+    patcher.cached_patcher_init = (sd15, (width, context, seed, mode, operations))
+    return patcher
+
+
+def with_unet(config: Any, kind: type, seed: int, mode: str, operations: Any = None,
+              disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of a class of ComfyUI's, with random weights, loaded as ComfyUI's loader does it in this mode."""
     dtype, manual_cast = types_of(mode)
     with eager(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = UNetModel(**sd15_config(width, context).unet_config, dtype=torch.float32,
-                            operations=comfy.ops.disable_weight_init)
+        network = UNetModel(**config.unet_config, dtype=torch.float32, operations=comfy.ops.disable_weight_init)
         randomise(network)
-    config = sd15_config(width, context)
     config.set_inference_dtype(dtype, manual_cast)
     config.custom_operations = operations
-    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    model = kind(config, device=torch.device("cpu"))
+    patcher_kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = patcher_kind(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
     weights = {key: value.to(dtype) for key, value in network.state_dict().items()}
     model.load_model_weights(weights, assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (sd15, (width, context, seed, mode, operations))
     return patcher
+
+
+def sdxl_config(width: int, context: int, pooled: int, kind: type = comfy.supported_models.SDXL, **changes: Any) -> Any:
+    """ComfyUI's configuration of SDXL at these widths, shallower unless changed. pooled: width of the pooled prompt."""
+    return kind({
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": width, "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 1, 1, 2, 2], "transformer_depth_middle": 2,
+        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2], "context_dim": context, "num_heads": -1,
+        "num_head_channels": width, "use_spatial_transformer": True, "use_linear_in_transformer": True, "legacy": False,
+        # The pooled prompt, and six numbers of the image's size with 256 features each.
+        "num_classes": "sequential", "adm_in_channels": pooled + 6 * 256, "use_temporal_attention": False, **changes,
+    })
+
+
+def sdxl(width: int, context: int, pooled: int, seed: int = 0, mode: str = "plain",
+         **changes: Any) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of ComfyUI's SDXL class, with random weights."""
+    return with_unet(sdxl_config(width, context, pooled, **changes), comfy.model_base.SDXL, seed, mode)
 
 
 def control_net(unet: dict[str, Any], channels: int, seed: int = 0) -> comfy.controlnet.ControlNet:

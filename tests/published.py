@@ -102,6 +102,46 @@ def decoder_shapes() -> dict[str, tuple[int, ...]]:
     return found
 
 
+XL_GIVEN = {"transparent_attn": 0, "transparent_conv": 0, "fg2ble": 1, "bg2ble": 1, "fgble2bg": 2, "bgble2fg": 2}
+"""The files layer_xl_..., with the number of given images whose latents they take beside the noisy ones."""
+XL_COUNTS = {"transparent_attn": 1120, "transparent_conv": 206, "fg2ble": 206}
+"""Tensors of these files at SDXL's own size. Those with given images have as many as fg2ble."""
+
+
+def xl_shapes(name: str, weights: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Key and shape of each tensor of layer_xl_{name} for a UNet with these weights: a LoRA of all attention projections, or the
+    differences of everything outside of the transformers, except what the time and the pooled prompt go through first."""
+    found: dict[str, tuple[int, ...]] = {}
+    for key, shape in weights.items():
+        if name == "transparent_attn":
+            if ".attn" in key and ".to_" in key and key.endswith(".weight"):
+                found[f"diffusion_model.{key}::lora::0"] = (shape[0], 256)
+                found[f"diffusion_model.{key}::lora::1"] = (256, shape[1])
+        elif not key.startswith(("time_embed.", "label_emb.")) and not is_in_transformer(key):
+            wide = key == "input_blocks.0.0.weight"
+            found[f"diffusion_model.{key}::diff::0"] = (shape[0], 4 + 4 * XL_GIVEN[name], 3, 3) if wide else shape
+    return found
+
+
+def is_in_transformer(key: str) -> bool:
+    """Whether a weight of SDXL's UNet is in one of its transformers, or in the norm or projections around it."""
+    return any(part in key for part in (".transformer_blocks.", ".proj_in.", ".proj_out.", ".1.norm."))
+
+
+def xl_merged(weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the UNet with a file's changes, the first convolution as wide as the file has it."""
+    merged = dict(weights)
+    for key, weight in weights.items():
+        up, down, diff = (tensors.get(f"diffusion_model.{key}::{part}") for part in ("lora::0", "lora::1", "diff::0"))
+        if up is not None and down is not None:
+            merged[key] = weight + up.float() @ down.float()
+        if diff is not None:
+            wide = torch.zeros(diff.shape)
+            wide[tuple(slice(side) for side in weight.shape)] = weight
+            merged[key] = wide + diff.float()
+    return merged
+
+
 def random_tensors(wanted: dict[str, tuple[int, ...]], seed: int = 0, scale: float = 1.0) -> dict[str, Tensor]:
     """Random float16 numbers of these shapes, at a size that keeps activations moderate; scale: of all but the norms."""
     generator = torch.Generator().manual_seed(seed)

@@ -104,6 +104,15 @@ def rows_of(key: str, options: list[dict[str, Any]]) -> dict[str, Any]:
                      "cannot act on a single layer. Set it after Stack Layer Conditioning, for all layers alike.")
 
 
+def pooled_rows(options: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pooled outputs of each layer's prompt as the rows of one tensor, which SDXL needs besides the tokens."""
+    found: dict[str, Any] = {}
+    for key in POOLED:
+        if any(key in each for each in options):
+            found |= rows_of(key, options)
+    return found
+
+
 def alike(values: list[Any]) -> str:
     """Which layers have an option, for an error."""
     having = [str(layer) for layer, value in enumerate(values) if value is not None]

@@ -17,10 +17,12 @@ from .transparency import Transparency
 
 
 class Given(NamedTuple):
-    """A layer provided by the user: image [1, H, W, 3] and coverage [1, H, W], 0..1."""
+    """A layer provided by the user: image [1, H, W, 3] and coverage [1, H, W], 0..1. blended: the whole scene, [1, H, W, 3], for
+    files that start from it."""
 
     picture: Tensor
     coverage: Tensor
+    blended: Tensor | None = None
 
 
 def given_layer(image: Tensor, coverage: Tensor | None, name: str) -> Given:
@@ -41,9 +43,19 @@ def given_layer(image: Tensor, coverage: Tensor | None, name: str) -> Given:
     return Given(image[..., :3].clamp(0, 1), coverage.float().clamp(0, 1))
 
 
+def with_blended(given: Given, image: Tensor, name: str) -> Given:
+    """Adds the blended image, an IMAGE [1, H, W, 3 or 4], to a given layer of this name. ValueError if it is not one image of the
+    layer's size."""
+    blended = given_layer(image, None, "blended image").picture
+    if blended.shape != given.picture.shape:
+        raise ValueError(f"The blended image has {blended.shape[2]} x {blended.shape[1]} pixels, but the {name} has "
+                         f"{given.picture.shape[2]} x {given.picture.shape[1]}. Use the same size.")
+    return given._replace(blended=blended)
+
+
 def control_image(vae: Any, given: Given) -> Tensor:
     """The image [1, 3, H, W] of a given layer for LayerDiffuse: on grey, padded to a size that the VAE accepts."""
-    return LayerCodec(vae).fill_up(on_grey(*given)).movedim(-1, 1)
+    return LayerCodec(vae).fill_up(on_grey(given.picture, given.coverage)).movedim(-1, 1)
 
 
 class Frames(NamedTuple):
@@ -81,8 +93,8 @@ def check_vae(vae: Any) -> None:
     """ValueError if a VAE is not an ordinary image VAE with four latent channels."""
     codec = codecs.codec_for(vae)
     if type(codec) not in (LayerCodec, FrameCodec) or vae.latent_channels != LATENT_CHANNELS or codec.ratio != RATIO:
-        raise ValueError("LayerDiffuse needs the VAE of an SD 1.5 checkpoint, with 4 latent channels and 1/8 of the size. This "
-                         f"one has {vae.latent_channels} channels and 1/{codec.ratio}. Load the checkpoint's VAE.")
+        raise ValueError("LayerDiffuse needs the VAE of an SD 1.5 or SDXL checkpoint, with 4 latent channels and 1/8 of the "
+                         f"size. This one has {vae.latent_channels} channels and 1/{codec.ratio}. Load the checkpoint's VAE.")
 
 
 class FrameCodec(LayerCodec):
@@ -95,17 +107,16 @@ class FrameCodec(LayerCodec):
         self.transparency: Transparency | None = getattr(vae, "transparency", None)
 
     def own_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.given is None:
-            return super().own_size(width, height)
-        own = self.given.coverage.shape[1:]
+        own = (self.kind.side, self.kind.side) if self.given is None else self.given.coverage.shape[1:]
         return width or own[1], height or own[0]
 
     def empty(self, width: int, height: int, layers: int, scenes: int) -> dict[str, Any]:
-        frames, drawn = len(self.kind.frames), len(self.kind.drawn)
-        if layers not in (drawn, frames):
-            extra = " (the blended image is added automatically)" if frames > drawn else ""
-            raise ValueError(f"{layers} layers were requested, but this LayerDiffuse model generates {drawn}: "
-                             f"{', '.join(self.kind.drawn)}{extra}. Set layers to {drawn}.")
+        frames = layers if self.kind.free else len(self.kind.frames)
+        drawn = self.kind.drawn or self.kind.frames
+        if layers not in (len(drawn), frames):
+            extra = " (the blended image is added automatically)" if frames > len(drawn) else ""
+            raise ValueError(f"{layers} layers were requested, but this LayerDiffuse model generates {len(drawn)}: "
+                             f"{', '.join(drawn)}{extra}. Set layers to {len(drawn)}.")
         check_count(frames, scenes)
         if self.given is not None and (height, width) != tuple(self.given.coverage.shape[1:]):
             own = self.given.coverage.shape
@@ -125,10 +136,11 @@ class FrameCodec(LayerCodec):
             raise ValueError("This latent is from a Text2Layer model, but the VAE is for LayerDiffuse. Connect the VAE of the "
                              "model that was sampled.")
         codecs.check_samples(samples, LATENT_CHANNELS)
-        if codecs.said_layers(latent, LAYERS_KEY) not in (None, len(frames)):
-            raise ValueError(f"This latent holds scenes of {latent[LAYERS_KEY]} frames, but the VAE is for {self.kind.name} with "
+        said = codecs.said_layers(latent, LAYERS_KEY)
+        if said not in (None, len(frames)) and not self.kind.free:
+            raise ValueError(f"This latent holds scenes of {said} frames, but the VAE is for {self.kind.name} with "
                              f"{len(frames)}. Connect the VAE from the same Apply LayerDiffuse as the MODEL.")
-        check_whole_scenes(len(samples), len(frames), latent.get(INDEX_KEY))
+        check_whole_scenes(len(samples), said or len(frames), latent.get(INDEX_KEY))
         size = codecs.said_size(latent)
         if self.given is not None:
             size = self.given.coverage.shape[1], self.given.coverage.shape[2]
@@ -144,7 +156,10 @@ class FrameCodec(LayerCodec):
         colours, coverage = (torch.stack([part.expand(count, *part.shape[1:]) for part in parts], dim=1).flatten(0, 1)
                              for parts in zip(*scenes))
         blended = self.cut_back(drawn[BLENDED], size) if BLENDED in drawn else None
-        return Decoded(colours, coverage, len(self.kind.layers), finished=True, blended=blended)
+        if self.given is not None and self.given.blended is not None:
+            blended = self.given.blended.expand(count, -1, -1, -1)
+        return Decoded(colours, coverage, said if self.kind.free and said else len(self.kind.layers), finished=True,
+                       blended=blended)
 
     def layer(self, name: str, pictures: Tensor | None, latents: Tensor | None,
               size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
@@ -164,5 +179,7 @@ class FrameCodec(LayerCodec):
         return tuple(self.cut_back(part.movedim(1, -1), size) for part in (colours, coverage))  # type: ignore[return-value]
 
     def named(self, names: list[str]) -> list[str]:
+        if self.kind.free:
+            return names
         drawn = dict(zip(self.kind.drawn, names))
         return [drawn.get(layer, layer) for layer in self.kind.layers]

@@ -27,12 +27,15 @@ class FrameSampling:
         guider = executor.class_obj
         self.check_latent(noise)
         check_windows(guider.model_options, len(noise), len(self.kind.frames))
-        width = guider.model_patcher.model.model_config.unet_config["context_dim"]
+        config = guider.model_patcher.model.model_config.unet_config
         for cond in (cond for group in guider.conds.values() for cond in group):
             if cond.get(OPTIONS_KEY):
                 raise ValueError("Masks, areas, strengths and timestep ranges of single layers do not work with LayerDiffuse. "
                                  "Use the same ones on all layers, after Stack Layer Conditioning.")
-            self.ready_prompts(cond, width)
+            self.ready_prompts(cond, config["context_dim"], len(noise))
+            if config.get("adm_in_channels") is not None and cond.get("pooled_output") is None:
+                raise ValueError("A prompt has no pooled output, which SDXL needs. Encode it with the CLIP of the checkpoint, in "
+                                 "CLIP Text Encode or Encode Layer Prompts.")
             check_words(cond.get(ENCODER_KEY), None, "this MODEL")
             check_areas(cond, noise)
             if self.image is not None and "area" in cond:
@@ -60,9 +63,9 @@ class FrameSampling:
             raise ValueError(f"The given {self.kind.given} has {self.image.shape[3]} x {self.image.shape[2]} pixels, but the "
                              f"latent is for {size}. Use the same size: leave width and height of Empty Layered Latent at 0.")
 
-    def ready_prompts(self, cond: dict[str, Any], width: int) -> None:
+    def ready_prompts(self, cond: dict[str, Any], width: int, rows: int) -> None:
         """Gives a conditioning one prompt per frame, in the frames' order. A single prompt applies to all frames. ValueError if
-        there are too many or too few, or they are for another model."""
+        there are too many or too few for `rows` latents, or they are for another model."""
         frames, tokens, whole = self.kind.frames, cond.get("cross_attn"), cond.pop(WHOLE_KEY, None)
         if tokens is None:
             return
@@ -70,12 +73,17 @@ class FrameSampling:
             raise ValueError(f"The prompts were encoded with width {tokens.shape[-1]}, but this MODEL needs {width}. Encode them "
                              "with the CLIP of the same checkpoint.")
         layers = cond.get(LAYERS_KEY)
+        found = max(len(tokens), layers or 0) + (whole is not None)
+        if self.kind.free and whole is None:
+            if rows % found:
+                raise ValueError(f"The sampler got {found} prompts, but the latent holds {rows} images. Use one prompt for each "
+                                 "layer: connect layers to Empty Layered Latent.")
+            return
         if len(tokens) == 1 and whole is None and layers in (None, len(self.kind.drawn), len(frames)):
             return
-        found = max(len(tokens), layers or 0) + (whole is not None)
         if found != len(frames):
             hint = " The prompt of the blended frame is the global prompt of Encode Layer Prompts, or the last conditioning of " \
-                   "Stack Layer Conditioning." if BLENDED in frames else " Leave the global prompt empty."
+                   "Stack Layer Conditioning." if BLENDED in frames[1:] else " Leave the global prompt empty."
             raise ValueError(f"The sampler got {found} prompts, but this MODEL generates {len(frames)} frames: "
                              f"{', '.join(frames)}. Encode one prompt for each.{hint}")
         if whole is not None:

@@ -44,7 +44,7 @@ def apply_layerdiffuse(base: Any, path: Path, given: str | None, image: Tensor |
     given: which layer the user gives, with its image [1, 3, H, W], 0..1, whose sides are multiples of 8; None for none.
     ValueError if the MODEL or the file does not fit.
     """
-    check_base(base)
+    check_base(base, path.name)
     outline = published.outline(path)
     kind = kind_of(path.name, outline, given)
     config = base.model.model_config.unet_config
@@ -60,14 +60,19 @@ def apply_layerdiffuse(base: Any, path: Path, given: str | None, image: Tensor |
     return on_base(base, added, kind, image), kind
 
 
-def check_base(base: Any) -> None:
-    """ValueError if the MODEL is not plain SD 1.5, or has LayerDiffuse on it already."""
+def check_base(base: Any, name: str) -> None:
+    """ValueError if the MODEL is not plain SD 1.5, or has LayerDiffuse on it already. name: the file's."""
     model, config = base.model, base.model.model_config
     if type(model) is not comfy.model_base.BaseModel or not isinstance(config, comfy.supported_models.SD15) \
             or isinstance(model.latent_format, StackedLatent) or config.unet_config["in_channels"] != 4:
-        raise ValueError(f"LayerDiffuse requires an ordinary SD 1.5 MODEL, not an inpainting or layered model or another "
+        raise ValueError(f"{name} requires an ordinary SD 1.5 MODEL, not an inpainting or layered model or another "
                          f"architecture. This one is {type(model).__name__} of {type(config).__name__}. Load an SD 1.5 "
-                         "checkpoint.")
+                         "checkpoint, or choose a file such as layer_xl_transparent_attn for SDXL.")
+    check_not_applied(base)
+
+
+def check_not_applied(base: Any) -> None:
+    """ValueError if the MODEL has LayerDiffuse on it already."""
     if base.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         raise ValueError("Apply LayerDiffuse is already on this MODEL. Connect the MODEL from before it.")
 
@@ -75,9 +80,6 @@ def check_base(base: Any) -> None:
 def kind_of(name: str, tensors: Mapping[str, Tensor], given: str | None) -> Kind:
     """The kind of a file, by its keys and, as those of fg2bg and bg2fg are the same, by the given layer. ValueError if the file
     is not LayerDiffuse's for SD 1.5, or the given layer does not belong to it."""
-    if any("::" in key for key in tensors):
-        raise ValueError(f"{name} is a LayerDiffuse file for SDXL, which this node does not support. Choose one for SD 1.5, such "
-                         "as layer_sd15_joint.safetensors.")
     if "latent_conv_in.weight" in tensors:
         raise ValueError(f"{name} is a transparent decoder. Load it with Load Transparent Decoder, and choose a file such as "
                          "layer_sd15_joint.safetensors here.")

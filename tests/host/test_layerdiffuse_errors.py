@@ -53,7 +53,7 @@ BAD_FILES: dict[str, tuple[str, Any, str]] = {
     "64 bits": (TRANSPARENT, with_value(UP, torch.zeros(2 * WIDTH, 256).double()), "not a 16 or 32 bit float"),
     "no file of LayerDiffuse's": (TRANSPARENT, lambda t: (t.clear(), t.update(a=torch.zeros(1))), "not a LayerDiffuse file"),
     "four frames": (JOINT, with_value("hookers.layers.0.to_q_lora.3.down.weight", torch.zeros(256, WIDTH)), "not a LayerDiffuse"),
-    "for SDXL": (TRANSPARENT, lambda t: (t.clear(), t.update({"a::lora::0": torch.zeros(1)})), "for SDXL"),
+    "for SDXL": (TRANSPARENT, lambda t: (t.clear(), t.update({"a::lora::0": torch.zeros(1)})), "requires an ordinary SDXL MODEL"),
     "the decoder": (TRANSPARENT, with_value("latent_conv_in.weight", torch.zeros(1)), "transparent decoder"),
 }
 
@@ -110,7 +110,7 @@ def test_models_that_do_not_fit(pack: ModuleType, files: Any, base: Any, vae: An
         apply(pack, starter.model, vae, "joint")
     with pytest.raises(ValueError, match="already on this MODEL"):
         apply(pack, apply(pack, base, vae, "joint")[0], vae, "joint")
-    with pytest.raises(ValueError, match="needs the VAE of an SD 1.5 checkpoint"):
+    with pytest.raises(ValueError, match="needs the VAE of an SD 1.5 or SDXL checkpoint"):
         apply(pack, base, starter.vae, "joint")
 
 

@@ -33,10 +33,11 @@ class LayerDiffRedrawLayers(io.ComfyNode):
             inputs=[
                 LAYERS.Input("layers", tooltip="The layers of one scene, bottom layer first: from Decode Layers, Import Layers "
                              "from File or any other node."),
-                io.Model.Input("model", tooltip="A layered model."),
-                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Model.Input("model", tooltip="A layered model, or an SD 1.5 model from Apply LayerDiffuse."),
+                io.Vae.Input("vae", tooltip="The model's VAE. For foregrounds with LayerDiffuse, from Load Transparent Decoder."),
                 io.Conditioning.Input("positive", tooltip="The conditioning of all layers, from Encode Layer Prompts: one prompt "
-                                      "per layer, including those that are kept and an added one."),
+                                      "per layer, including those that are kept and an added one. For LayerDiffuse, only those "
+                                      "of the layers it generates, and the global prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative conditioning: what no layer should show."),
                 io.String.Input("redraw", default="1",
                                 tooltip="The layers to redraw: numbers, ranges or names, for example 1 or 1, 3-4 or bear. 0 is "
@@ -59,7 +60,11 @@ class LayerDiffRedrawLayers(io.ComfyNode):
                 LAYERS.Output("redrawn", display_name="layers", tooltip="All layers, with the layer panel's edits applied. Those "
                               "that were not redrawn are the same as in the input."),
                 io.Image.Output("composite", display_name="composite", tooltip="The composite of these layers."),
-                io.Latent.Output("samples", tooltip="The layered latent, before the layer panel's edits, for another sampler."),
+                io.Latent.Output("samples", tooltip="The layered latent, before the layer panel's edits, for another sampler. "
+                                 "From LayerDiffuse, only what was drawn."),
+                io.Image.Output("blended", display_name="blended", tooltip="The whole scene as LayerDiffuse drew it. Connect it "
+                                "to another Apply LayerDiffuse as the background of the next foreground. Other models draw only "
+                                "layers, and this is the same as composite."),
             ],
         )
 
@@ -71,7 +76,8 @@ class LayerDiffRedrawLayers(io.ComfyNode):
         result = redraw_layers(model, vae, positive, negative, Document.from_socket(layers), redraw, add_at, named_lines(names),
                                mask, feather, Sampling(seed, steps, cfg, sampler_name, scheduler, denoise))
         edited, stale = apply_edits(result.document, edits)
-        return io.NodeOutput(edited.to_socket(), composite(edited)[0], result.latent,
+        flat = composite(edited)[0]
+        return io.NodeOutput(edited.to_socket(), flat, result.latent, flat if result.blended is None else result.blended,
                              ui=panel_ui(result.document, stale) | editor_ui(edited) | warnings_ui(result.warnings))
 
 

@@ -170,13 +170,17 @@ class FrameCodec(LayerCodec):
         if name == BACKGROUND:
             pictures = self.cut_back(pictures, size)
             return pictures, torch.ones_like(pictures[..., :1])
-        if self.transparency is None:
-            raise ValueError("The coverage of the foreground needs LayerDiffuse's transparent decoder. Add Load Transparent "
-                             "Decoder between the VAE from Apply LayerDiffuse and this node.")
-        found = self.transparency.decode(pictures.movedim(-1, 1), latents)
+        found = self.check_transparency().decode(pictures.movedim(-1, 1), latents)
         coverage, colours = found[:, :1], found[:, 1:]
         colours = fill_colours(colours, coverage)
         return tuple(self.cut_back(part.movedim(1, -1), size) for part in (colours, coverage))  # type: ignore[return-value]
+
+    def check_transparency(self) -> Transparency:
+        """The transparent decoder. ValueError if there is none."""
+        if self.transparency is None:
+            raise ValueError("The coverage of the foreground needs LayerDiffuse's transparent decoder. Add Load Transparent "
+                             "Decoder between the VAE from Apply LayerDiffuse and this node.")
+        return self.transparency
 
     def named(self, names: list[str]) -> list[str]:
         if self.kind.free:

@@ -1,5 +1,6 @@
-"""Prepares prompts and latents for sampling the frames of LayerDiffuse."""
+"""Prepares prompts, latents and previews for sampling the frames of LayerDiffuse."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,12 +10,17 @@ from ...layerdiff_core.layerdiffuse import BLENDED, Kind
 from ...layerdiff_core.prompts import same_length
 from ...layerdiff_core.transparent_decoder import LATENT_CHANNELS, RATIO
 from .conditioning import LAYERS_KEY, OPTIONS_KEY
+from .latent import frames_grid
 from .model import WHOLE_KEY, check_areas, check_pictures, check_windows
 from .words import ENCODER_KEY, check_words
 
+Callback = Callable[[int, Tensor, Tensor, int], Any]
+"""What ComfyUI calls after each step: the step, the prediction, the noisy latents, and the number of steps."""
+
 
 class FrameSampling:
-    """Wrapper around ComfyUI's sampling: gives each frame its prompt, and restores what the noise mask protects.
+    """Wrapper around ComfyUI's sampling: gives each frame its prompt, shows all frames in the preview, and restores what the
+    noise mask protects.
 
     image: the given layer's, [1, 3, H, W], None if there is none.
     """
@@ -23,7 +29,7 @@ class FrameSampling:
         self.kind, self.image = kind, image
 
     def __call__(self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor,
-                 denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+                 denoise_mask: Tensor | None = None, callback: Callback | None = None, *args: Any, **kwargs: Any) -> Tensor:
         guider = executor.class_obj
         self.check_latent(noise)
         check_windows(guider.model_options, len(noise), len(self.kind.frames))
@@ -41,7 +47,9 @@ class FrameSampling:
             if self.image is not None and "area" in cond:
                 raise ValueError("Conditioning (Set Area) does not work together with a given layer. Use Conditioning (Set "
                                  "Mask).")
-        drawn = executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
+        if callback is not None:
+            callback = with_all_frames(callback, len(self.kind.frames))
+        drawn = executor(noise, latent, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         if denoise_mask is None or sigmas[-1] > 0:
             return drawn
         # Converting to the latent format and back rounds, but protected parts must come out exactly as they went in.
@@ -88,3 +96,16 @@ class FrameSampling:
                              f"{', '.join(frames)}. Encode one prompt for each.{hint}")
         if whole is not None:
             cond["cross_attn"] = torch.cat(same_length([tokens, whole.to(tokens)]))
+
+
+def with_all_frames(callback: Callback, frames: int) -> Callback:
+    """A callback that shows all frames of all scenes, where ComfyUI's preview shows the first latent of a batch."""
+
+    def called(step: int, x0: Tensor, x: Tensor, steps: int) -> Any:
+        shown = frames_grid(x0, frames)
+        result = callback(step, shown, x, steps)
+        # SamplerCustomAdvanced keeps this tensor as its denoised output, which has to be the frames themselves.
+        shown.data = x0
+        return result
+
+    return called

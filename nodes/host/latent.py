@@ -62,3 +62,11 @@ def preview_grid(x0: Tensor) -> Tensor:
             row = torch.cat(list(part), dim=2)
             rows.append(torch.nn.functional.pad(row, (0, (min(COLUMNS, len(x0)) - len(part)) * x0.shape[-1])))
     return torch.cat(rows, dim=1)[None]
+
+
+def frames_grid(x0: Tensor, frames: int) -> Tensor:
+    """The frames of each scene side by side, and small scenes beside each other: [N, C, h, w] -> [1, C, rows, columns], for
+    ComfyUI's preview."""
+    columns = frames * max(1, min(COLUMNS // frames, len(x0) // frames))
+    rows = [torch.cat(list(row), dim=2) for row in x0.split(columns)]
+    return torch.cat([torch.nn.functional.pad(row, (0, rows[0].shape[2] - row.shape[2])) for row in rows], dim=1)[None]

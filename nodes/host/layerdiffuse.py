@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import comfy.model_base
 import comfy.model_management
@@ -51,13 +52,36 @@ def apply_layerdiffuse(base: Any, path: Path, given: str | None, image: Tensor |
     widths = [config["model_channels"] * factor for factor in config["channel_mult"]]
     shape = (kind, widths, config["context_dim"])
     networks.check_weights(f"{path.name} on this MODEL", lambda: FrameNetwork(*shape), outline)
-    dtype, device = added_dtype(base.model.get_dtype()), comfy.model_management.unet_offload_device()
-    network = FrameNetwork(*shape, operations=comfy.ops.manual_cast, dtype=dtype, device=device)
-    added = comfy.model_patcher.CoreModelPatcher(network, comfy.model_management.get_torch_device(), device)
-    weights = {key: value.to(dtype) for key, value in in_our_order(kind, published.read(path)).items()}
-    network.load_state_dict(weights, assign=added.is_dynamic())
-    network.train(False).requires_grad_(False)
-    return on_base(base, added, kind, image), kind
+    return on_base(base, loaded(path, shape, added_dtype(base.model.get_dtype())), kind, image), kind
+
+
+IN_USE: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+"""The networks of the MODELs in use. With a chain of Apply LayerDiffuse nodes, each adding a foreground, the file is in memory
+once."""
+
+
+def loaded(path: Path, shape: tuple[Kind, list[int], int], dtype: torch.dtype | None) -> Any:
+    """The patcher of the network of a file that has been checked, of this FrameNetwork's arguments."""
+    kind, widths, context = shape
+    state = path.stat()
+    key = (path, state.st_mtime_ns, state.st_size, kind, *widths, context, dtype)
+    if (added := IN_USE.get(key)) is None:
+        device = comfy.model_management.unet_offload_device()
+        network = FrameNetwork(*shape, operations=comfy.ops.manual_cast, dtype=dtype, device=device)
+        added = comfy.model_patcher.CoreModelPatcher(network, comfy.model_management.get_torch_device(), device)
+        weights = {name: value.to(dtype) for name, value in in_our_order(kind, published.read(path)).items()}
+        network.load_state_dict(weights, assign=added.is_dynamic())
+        network.train(False).requires_grad_(False)
+        IN_USE[key] = added
+    return added
+
+
+def frames_of(model: Any) -> FrameSampling | None:
+    """The frames that a MODEL samples; None if LayerDiffuse is not on it, or it is no MODEL."""
+    if not isinstance(model, comfy.model_patcher.ModelPatcher):
+        return None
+    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return found[0] if found else None
 
 
 def check_base(base: Any, name: str) -> None:

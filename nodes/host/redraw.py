@@ -1,42 +1,34 @@
-"""Redraws layers with ComfyUI's sampling while the others are held fixed, for LayerDiff and Text2Layer models."""
+"""Redraws layers with ComfyUI's sampling while the others are held fixed, for all families."""
 
-import hashlib
 from typing import Any, NamedTuple
 
-import comfy.sample
-import comfy.utils
-import latent_preview
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...layerdiff_core.decode import finish, warnings_of
 from ...layerdiff_core.keep import BACKGROUND, FOREGROUNDS
-from ...layerdiff_core.layers import Document
+from ...layerdiff_core.layers import MAX_LAYERS, Document
 from ...layerdiff_core.placement import layer_pixels
 from ...layerdiff_core.redraw import chosen_layers, region, with_drawings, with_new_layer
 from .codecs import LayerCodec, StackCodec
+from .frame_codec import FrameCodec
 from .guidance import keep_layers, latent_of, stacked, unstacked
+from .layerdiffuse import frames_of
 from .model import LAYERS_KEY, layered
-
-
-class Sampling(NamedTuple):
-    """Sampling settings, named as in ComfyUI's KSampler."""
-
-    seed: int
-    steps: int
-    cfg: float
-    sampler_name: str
-    scheduler: str
-    denoise: float
+from .redraw_frames import draw_frames, frame_codec
+from .redraw_sampling import Drawing, Sampling, on_latent, sampled
 
 
 class Redrawn(NamedTuple):
-    """The scene with its redrawn layers, the LATENT of all layers, and warnings for the user."""
+    """The scene with its redrawn layers, the LATENT of all layers, or LayerDiffuse's of what it drew, and warnings for the user.
+
+    blended: the whole scene as LayerDiffuse drew it, [1, H, W, 3], None for another model and if nothing was drawn.
+    """
 
     document: Document
     latent: dict[str, Any]
     warnings: list[str]
+    blended: Tensor | None = None
 
 
 NOTHING = "No layer is set to be redrawn, so all layers pass through unchanged. Click the brush of a layer in the panel, or " \
@@ -52,38 +44,54 @@ def redraw_layers(model: Any, vae: Any, positive: Any, negative: Any, document: 
     """
     codec = codec_of(model, vae)
     document.check_finite()
+    # LayerDiffuse's prompts are for what it draws, not for all layers.
+    single = isinstance(codec, FrameCodec) and len(names) == 1
+    names = names * MAX_LAYERS if single else names
     new = []
     if add_at >= 0:
         check_new(codec, how.denoise)
         number = min(add_at, len(document.layers))
         document, new = with_new_layer(document, number, "".join(names[number : number + 1])), [number]
     names = [*names, *[""] * len(document.layers)][: len(document.layers)]
-    chosen = sorted({*new, *chosen_layers(text, [(layer.name, name) for layer, name in zip(document.layers, names)])})
+    called = [(layer.name, "" if single else name) for layer, name in zip(document.layers, names)]
+    chosen = sorted({*new, *chosen_layers(text, called)})
     inside = region(mask, document.canvas, len(document.layers), feather)
     pictures, coverage = layer_pixels(document)
     if not chosen:
-        return Redrawn(document, codec.encode(pictures, coverage), [NOTHING])
-    latent, drawn, cover = draw(model, codec, positive, negative, pictures, coverage, chosen, inside, how)
-    result = with_drawings(document, chosen, drawn, cover, inside, names)
+        return Redrawn(document, untouched(codec, pictures, coverage), [NOTHING])
+    if isinstance(codec, FrameCodec):
+        drawing = draw_frames(model, codec, positive, negative, document, chosen, inside, how)
+    else:
+        drawing = draw(model, codec, positive, negative, pictures, coverage, chosen, inside, how)
+    result = with_drawings(document, chosen, drawing.pictures, drawing.coverage, inside, names)
     coverage[chosen] = torch.cat([result.layers[number].coverage for number in chosen])
-    return Redrawn(result, latent, warnings_of([layer.name for layer in result.layers], coverage))
+    warnings = warnings_of([layer.name for layer in result.layers], coverage)
+    return Redrawn(result, drawing.latent, warnings, drawing.blended)
+
+
+def untouched(codec: LayerCodec, pictures: Tensor, coverage: Tensor) -> dict[str, Any]:
+    """The LATENT of layers that are all kept, empty for LayerDiffuse, which cannot encode layers."""
+    if isinstance(codec, FrameCodec):
+        return codec.empty(coverage.shape[2], coverage.shape[1], len(codec.kind.drawn), 1)
+    return codec.encode(pictures, coverage)
 
 
 def codec_of(model: Any, vae: Any) -> LayerCodec:
     """The codec of a layered MODEL's VAE. ValueError if the MODEL is not layered or the VAE belongs to another model."""
     if latent_of(model) is not None:
         return stacked(model, vae)
+    if (frames := frames_of(model)) is not None:
+        return frame_codec(frames, vae)
     layered(model)
     return unstacked(vae)
 
 
 def draw(model: Any, codec: LayerCodec, positive: Any, negative: Any, pictures: Tensor, coverage: Tensor, chosen: list[int],
-         inside: Tensor | None, how: Sampling) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Sample the chosen layers of a scene while all others are held fixed. Returns the LATENT of all layers, and the colours
-    [N, H, W, 3] and coverage [N, H, W] of the chosen ones.
+         inside: Tensor | None, how: Sampling) -> Drawing:
+    """Sample the chosen layers of a scene while all others are held fixed.
 
     pictures [K, H, W, 3] and coverage [K, H, W]: those of all layers. inside [K, H, W]: where they may change, None for
-    everywhere. At denoise 1, nothing of a layer's old content remains in what is sampled.
+    everywhere.
     """
     latent = codec.encode(pictures, coverage)
     if isinstance(codec, StackCodec):
@@ -95,21 +103,14 @@ def draw(model: Any, codec: LayerCodec, positive: Any, negative: Any, pictures: 
         every = torch.ones_like(coverage) if inside is None else inside
         free = on_latent(codec, every)
         free[[n for n in range(len(pictures)) if n not in chosen]] = 0
-    samples = latent["samples"]
-    if how.denoise >= 1:
-        blank = model.get_model_object("latent_format").process_out(torch.zeros_like(samples))
-        samples = blank if free is None else torch.where(free.to(samples.device) > 0, blank, samples)
-    drawn = comfy.sample.sample(
-        model, layer_noise(samples, how.seed), how.steps, how.cfg, how.sampler_name, how.scheduler, positive, negative, samples,
-        denoise=how.denoise, noise_mask=free, callback=latent_preview.prepare_callback(model, how.steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=how.seed)
+    drawn = sampled(model, latent["samples"], free, positive, negative, how)
     latent = {**latent, "samples": drawn}
     if isinstance(codec, StackCodec):
         found = codec.decode(latent)
-        return latent, *finish(chosen, found.pictures[chosen], found.masks[chosen])
+        return Drawing(latent, *finish(chosen, found.pictures[chosen], found.masks[chosen]))
     # The layers that are held fixed need not be decoded.
     found = codec.decode({**latent, "samples": drawn[chosen], LAYERS_KEY: len(chosen)})
-    return latent, *finish(chosen, found.pictures, found.masks)
+    return Drawing(latent, *finish(chosen, found.pictures, found.masks))
 
 
 def check_new(codec: LayerCodec, denoise: float) -> None:
@@ -120,21 +121,6 @@ def check_new(codec: LayerCodec, denoise: float) -> None:
     if denoise < 1:
         raise ValueError(f"denoise is {denoise}, but a new layer has nothing to start from. Set denoise to 1. To restyle other "
                          "layers as well, use a second Redraw Layers.")
-
-
-def layer_noise(samples: Tensor, seed: int) -> Tensor:
-    """Noise in the shape of `samples` for ComfyUI's sampling. A layer's noise depends only on the seed and the layer's number."""
-    rows = []
-    for number in range(len(samples)):
-        own = int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:7], "big")
-        rows.append(torch.randn(samples.shape[1:], generator=torch.Generator().manual_seed(own)))
-    return torch.stack(rows).to(samples.dtype)
-
-
-def on_latent(codec: LayerCodec, inside: Tensor) -> Tensor:
-    """A noise mask [N, 1, h, w] that frees every part of the latent that affects a region [N, H, W] of the image."""
-    filled = codec.fill_up(inside[..., None]).movedim(-1, 1)
-    return (F.max_pool2d(filled, codec.ratio) > 0).float()
 
 
 def hold_layers(model: Any, codec: StackCodec, pictures: Tensor, coverage: Tensor, chosen: list[int]) -> Any:

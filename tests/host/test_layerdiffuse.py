@@ -1,6 +1,9 @@
 """LayerDiffuse's files on an SD 1.5 MODEL, in ComfyUI's own samplers. The files hold random numbers in the published keys, shapes
 and types; the UNet is SD 1.5's in structure, a tenth as wide."""
 
+import gc
+import os
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,9 +12,12 @@ import comfy.lora
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import latent_preview
+import numpy as np
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras import nodes_custom_sampler as custom
 from torch import Tensor, nn
 
 import nodes as host
@@ -319,3 +325,46 @@ def test_the_given_layers_signals_are_computed_once_per_sampling(pack: ModuleTyp
     first = draw(model, start, positive)
     assert len(calls) == 1 and not wrapper.kept
     assert torch.equal(draw(model, start, positive), first) and len(calls) == 2
+
+
+@pytest.mark.parametrize(("scenes", "columns", "rows"), [(1, 3, 1), (2, 6, 1), (3, 6, 2)])
+@torch.inference_mode()
+def test_the_preview_shows_all_frames(pack: ModuleType, files: Any, base: Any, vae: Any, memory: str, scenes: int, columns: int,
+                                      rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preview alone: SamplerCustomAdvanced's denoised output, which comes the same way, is the frames themselves."""
+    if memory != "plain":
+        pytest.skip("once is enough")
+    monkeypatch.setattr(latent_preview.args, "preview_method", latent_preview.LatentPreviewMethod.Latent2RGB)
+    seen: list[Any] = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, preview, **_: seen.append(preview))
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0.0)
+    model, marked = apply(pack, base, vae, "joint")
+    latent = pack.nodes.latents.LayerDiffEmptyLatent.execute(marked, 64, 48, 2, scenes).args[0]
+    guider = custom.CFGGuider.execute(model, stacked(pack, prompts(3)), [[torch.zeros(1, 77, CONTEXT), {}]], 2.0).args[0]
+    sigmas = custom.BasicScheduler.execute(model, "normal", 2, 1.0).args[0]
+    sampler = custom.KSamplerSelect.execute("euler").args[0]
+    drawn, denoised = custom.SamplerCustomAdvanced.execute(custom.RandomNoise.execute(1).args[0], guider, sampler, sigmas,
+                                                           latent).args
+    assert [preview[1].size for preview in seen] == [(columns * 8, rows * 6)] * 2
+    # The last prediction is the result, so the last preview shows the frames of the result.
+    assert torch.equal(denoised["samples"], drawn["samples"])
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    frames = [previewer.decode_latent_to_preview(each[None]) for each in model.model.process_latent_in(drawn["samples"])]
+    for number, frame in enumerate(frames):
+        place = (number % columns * 8, number // columns * 6)
+        part = seen[-1][1].crop((*place, place[0] + 8, place[1] + 6))
+        assert np.abs(np.asarray(part).astype(int) - np.asarray(frame)).max() <= 1, f"frame {number}"
+
+
+def test_nodes_with_the_same_file_share_its_network(pack: ModuleType, files: Any, base: Any, vae: Any) -> None:
+    """Adding one foreground after another takes as much memory as the first. A file that has changed is read again."""
+    shared = [apply(pack, base, vae, "bg2fg", background=image(seed))[0].model_patches_models()[0] for seed in (1, 2)]
+    assert shared[0] is shared[1]
+    path = Path(folder_paths.get_folder_paths("layer_model")[0]) / "layer_sd15_bg2fg.safetensors"
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+    assert apply(pack, base, vae, "bg2fg", background=image(1))[0].model_patches_models()[0] is not shared[0]
+    assert apply(pack, base, vae, "joint")[0].model_patches_models()[0] is not shared[0]
+    kept = weakref.ref(shared[0].model)
+    del shared
+    gc.collect()
+    assert kept() is None, "nothing holds a network that no node uses"

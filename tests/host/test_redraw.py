@@ -75,7 +75,7 @@ def test_a_new_seed_for_one_layer_moves_no_other(pack: ModuleType, starter: Simp
 
 
 def test_the_noise_of_a_layer_depends_on_the_seed_and_its_number(pack: ModuleType) -> None:
-    noise = pack.nodes.host.redraw.layer_noise
+    noise = pack.nodes.host.redraw_sampling.layer_noise
     three, four = noise(torch.zeros(3, 2, 4, 4), 5), noise(torch.zeros(4, 2, 4, 4), 5)
     assert torch.equal(three, four[:3]) and torch.equal(three, noise(torch.zeros(3, 2, 4, 4), 5))
     rows = torch.cat([four, noise(torch.zeros(4, 2, 4, 4), 6)]).flatten(1)

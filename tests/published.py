@@ -22,6 +22,9 @@ PLACES = [f"{name}.{number}" for name, numbers in (("input_blocks", (1, 2, 4, 5,
 ENCODER = [[(3, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)],
            *[[(256, 256, 2), (256, 256, 1)]] * 3]
 """Inputs, outputs and stride of the convolutions of each block of the control encoder."""
+HALF = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+"""The error allowed in half precision, as a share of the largest value. bfloat16 has three bits less than float16: eight times
+as much."""
 HEADS = 8
 WIDTHS = [32, 32, 64, 128, 256, 512, 512]
 """Of the transparent decoder's levels."""

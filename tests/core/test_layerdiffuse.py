@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerdiff_core.layerdiffuse import BG2FG, BLOCKS, FG2BG, JOINT, TRANSPARENT, FrameNetwork, Kind, in_our_order, on_grey
 from tests import published
-from tests.published import HEADS, plain_attention, reference
+from tests.published import HALF, HEADS, plain_attention, reference
 
 KINDS = {"joint": JOINT, "fg2bg": FG2BG, "bg2fg": BG2FG, "transparent_attn": TRANSPARENT}
 WIDTH, CONTEXT = 32, 24
@@ -78,10 +78,11 @@ def test_the_signals_are_what_the_description_says() -> None:
         assert (found - h).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("half", HALF, ids=str)
 @pytest.mark.parametrize("name", KINDS)
 @torch.inference_mode()
-def test_half_precision(name: str) -> None:
-    """Within 2e-3 of the largest value, all frames of a scene."""
+def test_half_precision(name: str, half: torch.dtype) -> None:
+    """All frames of a scene."""
     network, _ = network_of(name)
     torch.manual_seed(2)
     frames = len(KINDS[name].frames)
@@ -93,7 +94,7 @@ def test_half_precision(name: str) -> None:
         return unit.joined(y + unit.change("q", y), HEADS).float()
 
     wanted = joined(torch.float32)
-    assert (joined(torch.float16) - wanted).abs().max() < 2e-3 * wanted.abs().max()
+    assert (joined(half) - wanted).abs().max() < HALF[half] * wanted.abs().max()
 
 
 def test_frames_and_layers() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from layerdiff_core.edges import fill_colours
 from layerdiff_core.transparent_decoder import TransparentDecoder, decode_transparency
 from tests import published
+from tests.published import HALF
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +96,13 @@ def test_the_network_is_what_the_description_says(network: TransparentDecoder, t
     assert (network(picture, latent + 1) - found).abs().max() > 1e-3, "the latent makes no difference"
 
 
+@pytest.mark.parametrize("kind", HALF, ids=str)
 @torch.inference_mode()
-def test_half_precision(network: TransparentDecoder) -> None:
+def test_half_precision(network: TransparentDecoder, kind: torch.dtype) -> None:
     picture, latent = inputs(64, 64)
     wanted = network(picture, latent)
-    found = copy.deepcopy(network).half()(picture.half(), latent.half()).float()
-    assert (found - wanted).abs().max() < 5e-3 * wanted.abs().max()
+    found = copy.deepcopy(network).to(kind)(picture.to(kind), latent.to(kind)).float()
+    assert (found - wanted).abs().max() < HALF[kind] * wanted.abs().max()
 
 
 @torch.inference_mode()

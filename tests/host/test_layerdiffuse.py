@@ -368,3 +368,25 @@ def test_nodes_with_the_same_file_share_its_network(pack: ModuleType, files: Any
     del shared
     gc.collect()
     assert kept() is None, "nothing holds a network that no node uses"
+
+
+@torch.inference_mode()
+def test_an_interrupt_leaves_nothing_behind(pack: ModuleType, files: Any, base: Any, vae: Any, memory: str) -> None:
+    if memory != "plain":
+        pytest.skip("once is enough")
+    model, _ = apply(pack, base, vae, "fg2bg")
+    start, positive = noise(2), stacked(pack, prompts(2))
+    steps: list[bool] = []
+    first = draw(model, start, positive, steps=3)
+    (wrapper,) = model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "layerdiffuse")
+
+    def in_second_step(*_: Any) -> None:
+        steps.append(bool(wrapper.kept))
+        comfy.model_management.interrupt_current_processing(len(steps) == 2)
+
+    hook = base.model.diffusion_model.time_embed.register_forward_pre_hook(in_second_step)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        draw(model, start, positive, steps=3)
+    hook.remove()
+    assert steps == [True, True] and not wrapper.kept
+    assert torch.equal(draw(model, start, positive, steps=3), first)

@@ -23,6 +23,9 @@ inprocess.import_host(f"inprocess{WORKER}")
 HOST_ROOTS = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "app", "nodes", "execution", "folder_paths",
               "latent_preview", "node_helpers", "server", "utils")
 
+PACKS = Path(__file__).parent / "api" / "packs"
+"""Packs for the server of the tests alone."""
+
 Snapshot = dict[str, dict[str, object]]
 
 
@@ -64,8 +67,10 @@ def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(served_models: Path) -> Iterator[Server]:
     """One real server with the pack, for all tests over HTTP."""
     folders = served_models.with_suffix(".yaml")
-    folders.write_text(f"tests:\n  layered_models: {json.dumps(str(served_models))}\n", "utf-8")
-    with Server(f"tests{WORKER}", "--extra-model-paths-config", str(folders)) as running:
+    wanted = {"layered_models": served_models, "checkpoints": served_models, "custom_nodes": PACKS}
+    folders.write_text("tests:\n" + "".join(f"  {kind}: {json.dumps(str(folder))}\n" for kind, folder in wanted.items()), "utf-8")
+    packs = [path.name for path in PACKS.glob("*.py")]
+    with Server(f"tests{WORKER}", "--extra-model-paths-config", str(folders), more_packs=packs) as running:
         yield running
 
 

@@ -4,12 +4,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import comfy.ops
 import comfy.samplers
 import comfy.sd
 import folder_paths
 import torch
+from comfy.clip_model import CLIPTextModel
 from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.taesd.taesd import TAESD
 from comfy_extras import nodes_custom_sampler as custom
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests import models, published
@@ -20,7 +25,41 @@ KINDS = {"joint": ("background", "foreground", "blended"), "fg2bg": ("background
          "bg2fg": ("foreground", "blended"), "transparent_attn": ("foreground",)}
 """The frames of each file, in the order of our layers."""
 IN_FILE = {**KINDS, "joint": ("foreground", "background", "blended")}
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 DECODER = "layer_sd15_vae_transparent_decoder.safetensors"
+
+
+def write_checkpoint(path: Path) -> None:
+    """Writes a checkpoint that ComfyUI's loader knows in the tests' server: SD 1.5's UNet and text model, narrow, and a small VAE
+    with as many channels, all with random weights."""
+    text = {"hidden_size": CONTEXT, "num_attention_heads": 2, "intermediate_size": 2 * CONTEXT, "num_hidden_layers": 2,
+            "hidden_act": "quick_gelu", "max_position_embeddings": 77, "vocab_size": 49408, "eos_token_id": 49407}
+    networks = {"model.diffusion_model": UNetModel(**models.sd15_config(WIDTH, CONTEXT).unet_config, dtype=torch.float32,
+                                                   operations=comfy.ops.disable_weight_init),
+                "first_stage_model": TAESD(),
+                "cond_stage_model.transformer": CLIPTextModel(text, torch.float32, "cpu", comfy.ops.disable_weight_init)}
+    tensors = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        for prefix, network in networks.items():
+            models.randomise(network)
+            tensors |= {f"{prefix}.{key}": value.clone() for key, value in network.state_dict().items()}
+    tensors = {key: value for key, value in tensors.items() if "text_projection" not in key}
+    tensors["first_stage_model.vae_scale"], tensors["first_stage_model.vae_shift"] = torch.tensor(1.0), torch.tensor(0.0)
+    save_file(tensors, path)
+
+
+SERVED = {"layer_sd15_joint.safetensors": "narrow_joint.safetensors", "layer_sd15_bg2fg.safetensors": "narrow_bg2fg.safetensors",
+          DECODER: "narrow_decoder.safetensors", CHECKPOINT: "narrow_sd15.safetensors"}
+"""Names of stand-ins by those of the files that the templates need."""
+
+
+def write_served(folder: Path) -> None:
+    """Writes these stand-ins to a folder of the server's."""
+    for kind in ("joint", "bg2fg"):
+        published.write(folder / f"narrow_{kind}.safetensors", published.shapes(kind, WIDTH, CONTEXT), scale=0.5)
+    published.write(folder / SERVED[DECODER], published.decoder_shapes(), scale=0.5)
+    write_checkpoint(folder / SERVED[CHECKPOINT])
 
 
 def write_files(folder: Path) -> dict[str, dict[str, Tensor]]:

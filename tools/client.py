@@ -58,6 +58,10 @@ class Result:
 
 
 OnEvent = Callable[[str, dict[str, Any]], None]
+OnPreview = Callable[[bytes], None]
+
+PREVIEW_HEADER = 8
+"""The bytes before the image in ComfyUI's message of a preview."""
 
 
 class Client:
@@ -84,10 +88,11 @@ class Client:
             body = answer.read()
         return json.loads(body) if body else None
 
-    def queue(self, prompt: dict[str, Any]) -> str:
+    def queue(self, prompt: dict[str, Any], preview_method: str = "default") -> str:
         """Queue an API-format prompt and return its id. Raises PromptRefused."""
         try:
-            answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id,
+                                           "extra_data": {"preview_method": preview_method}})
         except urllib.error.HTTPError as error:
             raise PromptRefused(json.loads(error.read())) from None
         return str(answer["prompt_id"])
@@ -96,20 +101,23 @@ class Client:
         """Stop the prompt that is running."""
         self.post("/interrupt", {})
 
-    def run(self, prompt: dict[str, Any], on_event: OnEvent = lambda kind, data: None) -> Result:
+    def run(self, prompt: dict[str, Any], on_event: OnEvent = lambda kind, data: None,
+            on_preview: OnPreview | None = None) -> Result:
         """Queue `prompt` and follow it to its end.
 
         `on_event(kind, data)` is called for each of ComfyUI's messages about this prompt (executing, progress,
-        executed, ...). Raises PromptRefused, NodeFailed, Interrupted.
+        executed, ...), and `on_preview` with the JPEG of each preview. Raises PromptRefused, NodeFailed, Interrupted.
         """
-        return asyncio.run(self._run(prompt, on_event))
+        return asyncio.run(self._run(prompt, on_event, on_preview))
 
-    async def _run(self, prompt: dict[str, Any], on_event: OnEvent) -> Result:
+    async def _run(self, prompt: dict[str, Any], on_event: OnEvent, on_preview: OnPreview | None) -> Result:
         url = f"{self.address}/ws?clientId={self.client_id}"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
-            prompt_id = await asyncio.to_thread(self.queue, prompt)
+            prompt_id = await asyncio.to_thread(self.queue, prompt, "latent2rgb" if on_preview else "default")
             clock = NodeClock()
             async for message in socket:
+                if message.type == aiohttp.WSMsgType.BINARY and on_preview:
+                    on_preview(message.data[PREVIEW_HEADER:])
                 if message.type != aiohttp.WSMsgType.TEXT:
                     continue
                 event = json.loads(message.data)

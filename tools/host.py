@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +23,11 @@ class Server:
     """A context manager that runs ComfyUI with the pack, with its own folders in `.dev/data/<name>`.
 
     The user's own output, input, temp and user folders are not touched. Other packs of the user's ComfyUI are only loaded with
-    `with_all_packs`. `arguments` are passed on to ComfyUI's main.py.
+    `with_all_packs`, or if `more_packs` names them. `arguments` are passed on to ComfyUI's main.py.
     """
 
-    def __init__(self, name: str, *arguments: str, with_all_packs: bool = False, with_pack: bool = True) -> None:
+    def __init__(self, name: str, *arguments: str, with_all_packs: bool = False, with_pack: bool = True,
+                 more_packs: Sequence[str] = ()) -> None:
         self.environment = setup.locate()
         self.log = setup.DEV / "logs" / f"{name}.log"
         self.data = setup.DEV / "data" / name
@@ -38,7 +40,7 @@ class Server:
             str(self.environment.python), "-s", str(self.environment.host / "main.py"),
             "--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch",
             "--database-url", "sqlite:///:memory:", *self._folders(), *packs.search,
-            *([] if with_all_packs else ["--disable-all-custom-nodes", *packs.whitelist]),
+            *([] if with_all_packs else ["--disable-all-custom-nodes", *packs.whitelist, *more_packs]),
             *([] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]), *arguments]
 
     def _folders(self) -> list[str]:

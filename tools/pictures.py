@@ -32,6 +32,17 @@ SETTINGS = {"LiteGraph.Canvas.MinFontSizeForLOD": 0, "Comfy.NodeBadge.NodeSource
 # Values shown instead of the default: the first file in the list would be the starter, which is not an adapter.
 VALUES = {"adapter_name": "my_adapter.safetensors"}
 
+# Workflows that need files of other authors. What the starter draws from their prompts is shown instead: the workflow whose
+# prompt is run, with these inputs changed.
+STAND_INS: dict[str, tuple[str, dict[str, Any]]] = {
+    "layerdiffuse_joint": ("text_to_layers", {
+        "2.global_prompt": "a teddy bear at a beach by day", "2.layer_prompts": "background: a beach by day\nbear: a teddy bear",
+        "4.seed": 5}),
+    "layerdiffuse_add_foreground": ("text_to_layers", {
+        "2.global_prompt": "a teddy bear and a palm tree at a beach by day",
+        "2.layer_prompts": "background: a beach by day\nbear: a teddy bear\ntree: a palm tree", "4.seed": 7}),
+}
+
 NODES = "() => Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith('LayerDiff'))"
 # Nodes are removed one by one, not cleared, because a node with the same id would get the values of the previous one. The node
 # is made wide enough for its title.
@@ -84,16 +95,26 @@ def take_nodes(page: Page) -> None:
 
 
 def draw_workflows(server: Server) -> None:
-    """Draw a thumbnail for each workflow: a large composite of its result, with its layers."""
+    """Draw a thumbnail for each workflow."""
     for path in sorted(WORKFLOWS.glob("*.json")):
-        result = server.client.run(json.loads((PROMPTS / path.name).read_text("utf-8")))
-        scenes: list[list[Image.Image]] = []
-        for _, output in sorted(result.outputs.items(), key=lambda entry: int(entry[0])):
-            if "layer_panel" in output and "layer_pictures" in output:
-                layers = [open_rgba(server, file) for file in output["layer_pictures"][0]]
-                # Several nodes may show the same layers.
-                scenes += [layers] if layers not in scenes else []
-        save(cover(scenes), path.with_suffix(".jpg"), quality=88)
+        draw_workflow(server, path)
+
+
+def draw_workflow(server: Server, path: Path) -> None:
+    """Draw a workflow's thumbnail: a large composite of its result, with its layers."""
+    drawn, changes = STAND_INS.get(path.stem, (path.stem, {}))
+    prompt = json.loads((PROMPTS / f"{drawn}.json").read_text("utf-8"))
+    for place, value in changes.items():
+        number, name = place.split(".")
+        prompt[number]["inputs"][name] = value
+    result = server.client.run(prompt)
+    scenes: list[list[Image.Image]] = []
+    for _, output in sorted(result.outputs.items(), key=lambda entry: int(entry[0])):
+        if "layer_panel" in output and "layer_pictures" in output:
+            layers = [open_rgba(server, file) for file in output["layer_pictures"][0]]
+            # Several nodes may show the same layers.
+            scenes += [layers] if layers not in scenes else []
+    save(cover(scenes), path.with_suffix(".jpg"), quality=88)
 
 
 def open_rgba(server: Server, file: dict[str, str]) -> Image.Image:

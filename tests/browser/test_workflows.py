@@ -9,6 +9,7 @@ from playwright.sync_api import Page
 from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import PanelPage
 from tools.host import Server
+from tools.pictures import STAND_INS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -46,7 +47,8 @@ def test_no_node_grows_over_another_with_its_pictures(page: Page, page_server: S
         elif node["type"] == "LayerDiffRedrawLayers":
             node["widgets_values"][4] = 1
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-    PanelPage(page, page_server).press_run()
+    if path.stem not in STAND_INS:
+        PanelPage(page, page_server).press_run()
     page.wait_for_timeout(1500)
     boxes = page.evaluate(BOXES)
     for number, (one, x, y, wide, high) in enumerate(boxes):

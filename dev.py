@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "measure how well the starter model follows its prompts, into benchmarks/results/",
     "evaluate-edits": "measure how well single layers are redrawn, added and restyled, into benchmarks/results/",
     "ablate": "measure the effect of each part of the method, into benchmarks/results/; can be interrupted and resumed",
+    "dataset": "import, check or draw a dataset of layered scenes",
     "train-starter": "train the LayerDiff starter model; can be interrupted and resumed",
     "train-control": "train the starter's box ControlNet; can be interrupted and resumed",
     "train-text2layer": "train the Text2Layer starter model; can be interrupted and resumed",

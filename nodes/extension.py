@@ -6,6 +6,7 @@ from . import (
     composite,
     control,
     convert,
+    dataset,
     decode,
     exchange,
     keep,
@@ -23,7 +24,7 @@ from . import (
 from .host import folders
 
 MODULES = (load, lora, layerdiffuse, prompts, control, latents, sample, keep, redraw, decode, convert, composite, seams, save,
-           exchange, train)
+           exchange, dataset, train)
 """In the order in which data flows through their nodes."""
 
 

@@ -102,7 +102,9 @@ def test_no_node_file_borrows_from_another(graph: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.parametrize(("room", "above"), [
-    ("world", ("evaluation", "training", "datasets")), ("evaluation", ("training",)), ("datasets", ("world", "evaluation", "training"))])
+    ("world", ("evaluation", "training", "datasets")), ("evaluation", ("training",)),
+    ("datasets", ("world", "evaluation", "training")),
+])
 def test_rooms_of_the_core_build_on_each_other(graph: dict[str, set[str]], room: str, above: tuple[str, ...]) -> None:
     inside = {name: found for name, found in graph.items() if name.startswith(f"layerdiff_core.{room}.")}
     assert inside

@@ -30,7 +30,7 @@ BARS = (70, 95, 30, 30)
 SETTINGS = {"LiteGraph.Canvas.MinFontSizeForLOD": 0, "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
             "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.Graph.CanvasMenu": False}
 # Values shown instead of the default: the first file in the list would be the starter, which is not an adapter.
-VALUES = {"adapter_name": "my_adapter.safetensors"}
+VALUES = {"adapter_name": "my_adapter.safetensors", "dataset": "my_scenes [output]"}
 
 # Workflows that need files of other authors. What the starter draws from their prompts is shown instead: the workflow whose
 # prompt is run, with these inputs changed.
@@ -51,7 +51,7 @@ ALONE = """([type, values]) => {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.setSize([Math.max(node.size[0], 290), node.size[1]]);
-    node.widgets?.filter(widget => widget.name in values).forEach(widget => {
+    node.widgets?.filter(widget => widget.name in values && widget.options?.values).forEach(widget => {
         widget.options.values = [values[widget.name]];
         widget.value = values[widget.name];
     });

@@ -23,6 +23,7 @@ COMMANDS = {
     "dataset": "import, check or draw a dataset of layered scenes",
     "train-starter": "train the LayerDiff starter model; can be interrupted and resumed",
     "train-control": "train the starter's box ControlNet; can be interrupted and resumed",
+    "train-lora": "train the starter's style LoRA, flat drawings; can be interrupted and resumed",
     "train-text2layer": "train the Text2Layer starter model; can be interrupted and resumed",
     "compare-text2layer": "test the Text2Layer paper's claims about its autoencoder; can be interrupted and resumed",
 }

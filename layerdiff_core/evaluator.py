@@ -79,7 +79,7 @@ class Evaluator(nn.Module):
 
     def thing_logits(self, picture: Tensor, coverage: Tensor) -> Tensor:
         """Logits for layers [N, 3, H, W] with coverage [N, 1, H, W]: cut out by the mask, framed, on grey."""
-        return self.thing(framed(picture * coverage + GREY * (1 - coverage), coverage))
+        return self.thing(cut_out(picture, coverage))
 
     def place_logits(self, picture: Tensor) -> Tensor:
         """Logits for places [N, 3, H, W] in 0..1."""
@@ -89,6 +89,11 @@ class Evaluator(nn.Module):
         """Logits [N, 1, 96, 96] of where the object is in images [N, 3, H, W] in 0..1. Looks at a window around the mask, half
         as large again, like segmenters that are prompted with a box. `outline_window` crops masks in the same way."""
         return self.outline(framed(picture, coverage, WIDE_MARGIN))
+
+
+def cut_out(picture: Tensor, coverage: Tensor) -> Tensor:
+    """Layers [N, 3, H, W] cut out by their coverage [N, 1, H, W], framed, on grey: [N, 3, 96, 96]."""
+    return framed(picture * coverage + GREY * (1 - coverage), coverage)
 
 
 def outline_window(mask: Tensor, coverage: Tensor) -> Tensor:

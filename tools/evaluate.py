@@ -58,7 +58,11 @@ class Studio:
     @torch.inference_mode()
     def draw(self, requests: list[Request], seed: int) -> Drawn:
         """Sample scenes with the same number of layers. seed: for the noise of the whole batch."""
-        sampled, layers = self.sampled(requests, seed)
+        return self.drawn(*self.sampled(requests, seed))
+
+    @torch.inference_mode()
+    def drawn(self, sampled: dict[str, Any], layers: int) -> Drawn:
+        """Decode scenes with this number of layers for the judge."""
         _, pictures, coverage, composites, _ = self.decode.execute(**{**defaults(self.decode), "samples": sampled,
                                                                    "vae": self.vae}).args
         high, wide = pictures.shape[1:3]
@@ -68,15 +72,25 @@ class Studio:
     @torch.inference_mode()
     def sampled(self, requests: list[Request], seed: int) -> tuple[dict[str, Any], int]:
         """The LATENT of scenes of one number of layers, and that number."""
-        encoded = [self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
-                                          "global_prompt": request.global_prompt, "layer_prompts": request.lines()}).args
-                   for request in requests]
-        _, negative, layers, _ = encoded[0]
-        tokens = torch.cat([positive[0][0] for positive, *_ in encoded])
-        latent = self.empty.execute(vae=self.vae, width=self.canvas, height=self.canvas, layers=layers,
-                                    scenes=len(requests)).args[0]
-        return self.sample.execute(model=self.model, positive=[[tokens, encoded[0][0][0][1]]], negative=negative,
-                                   latent_image=latent, vae=self.vae, **{**self.settings, "seed": seed}).args[0], layers
+        encoded = [self.encoded(request) for request in requests]
+        tokens = torch.cat([positive[0][0] for positive, _ in encoded])
+        layers = len(requests[0].prompts)
+        return self.sampled_from([[tokens, encoded[0][0][0][1]]], encoded[0][1], layers, len(requests), seed), layers
+
+    @torch.inference_mode()
+    def encoded(self, request: Request) -> tuple[list[Any], list[Any]]:
+        """The positive and negative conditioning of a scene."""
+        positive, negative, *_ = self.encode.execute(**{**self.encoding, "clip": self.clip, "enhancer": self.enhancer,
+                                                        "global_prompt": request.global_prompt,
+                                                        "layer_prompts": request.lines()}).args
+        return positive, negative
+
+    @torch.inference_mode()
+    def sampled_from(self, positive: list[Any], negative: list[Any], layers: int, scenes: int, seed: int) -> dict[str, Any]:
+        """The LATENT of scenes with the same number of layers, sampled from their conditioning."""
+        latent = self.empty.execute(vae=self.vae, width=self.canvas, height=self.canvas, layers=layers, scenes=scenes).args[0]
+        return dict(self.sample.execute(model=self.model, positive=positive, negative=negative, latent_image=latent,
+                                        vae=self.vae, **{**self.settings, "seed": seed}).args[0])
 
 
 @dataclass

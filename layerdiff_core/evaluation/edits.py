@@ -1,4 +1,4 @@
-"""Edits of held-out scenes that a judge can recognise: another object in a layer, an added layer, another light."""
+"""Edits of held-out scenes that a judge can recognise: another object in a layer, an added layer, another style or light."""
 
 from dataclasses import dataclass, replace
 
@@ -45,6 +45,12 @@ def additions(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Ed
         fewer = [thing for number, thing in enumerate(request.scene.foregrounds, 1) if number != layer]
         edits.append(_edit(replace(request.scene, foregrounds=fewer), request.scene, objects, layer, rng))
     return edits
+
+
+def restylings(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Edit]:
+    """`count` held-out scenes of `layers` layers, and any object that gets another style. The prompts stay as they are."""
+    rng = np.random.default_rng([seed, layers, 4])
+    return [Edit(request, request, int(rng.integers(1, layers))) for request in held_out_requests(objects, layers, count, seed)]
 
 
 def relightings(objects: ObjectSet, layers: int, count: int, seed: int) -> list[Edit]:

@@ -29,14 +29,14 @@ class Request:
         return "\n".join(f"layer {number}: {prompt}" for number, prompt in enumerate(self.prompts))
 
 
-def objects_named(objects: ObjectSet, names: list[str]) -> ObjectSet:
-    """The objects with these names, in this order, in the first style. ValueError if a name does not exist."""
+def objects_named(objects: ObjectSet, names: list[str], styles: int = 1) -> ObjectSet:
+    """The objects with these names, in this order, in the first `styles` styles. ValueError if a name does not exist."""
     missing = sorted(set(names) - set(objects.names))
     if missing:
         raise ValueError(f"The evaluator knows {', '.join(missing)}, which the object pictures lack. Build the pictures "
                          "anew, or train the evaluator on them.")
     index = [objects.names.index(name) for name in names]
-    return ObjectSet(objects.images[index, :1], *([column[i] for i in index]
+    return ObjectSet(objects.images[index, :styles], *([column[i] for i in index]
                                                   for column in (objects.names, objects.prompts, objects.homes)))
 
 

@@ -5,12 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import diffusion
-from .layerdiff import Batch, LayerDiff, channel_weight, context_with_drops, plain_attention
+from .layerdiff import Batch, LayerDiff, plain_attention
+from .steer import steered_loss
 
-HINTED = 0.7
 GLOBAL_DROPPED = 0.6
-PROMPTS_DROPPED = 0.1
 PURE_NOISE = 0.4
 
 
@@ -35,37 +33,20 @@ def box_hints(boxes: Tensor, side: int) -> Tensor:
     return (down[:, :, None] & across[:, None, :]).float()[:, None].expand(-1, 3, -1, -1)
 
 
-def draw_hinted(count: int, layers: int, device: torch.device) -> Tensor:
-    """The layers of a batch of scenes that get a hint, [count * layers]: never the background, and at least one per batch."""
-    chosen = torch.rand(count, layers, device=device) < HINTED
-    chosen[:, 0] = False
-    chosen[0, layers - 1] = layers > 1
-    return chosen.flatten()
-
-
 def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Tensor, hints: Tensor, chosen: Tensor,
                  batch: Batch, empty: Tensor, alphas: Tensor, prediction: str) -> Tensor:
-    """The denoising loss of the frozen model over scenes in which some layers have a hint (ControlNet, Zhang et al. 2023).
+    """`steered_loss` with hints for the chosen layers (ControlNet, Zhang et al. 2023). hints [N, 3, H, W], one per layer.
 
-    x0 [N, 2C, h, w] normalised, layers innermost; coverage [N, 1, h, w]; hints [N, 3, H, W]; chosen [N], the layers whose hint
-    counts: the control runs on their rows alone, as in ComfyUI. The global prompt, which also says where objects are, is
-    dropped more often than not, and the loss counts the hinted rows, since no others can change (ours). empty [T]: the rows of
-    the empty prompt.
+    The control runs on the rows of the chosen layers alone, as in ComfyUI. The global prompt, which also says where objects are,
+    is dropped more often than not (ours).
     """
-    layers = batch.layers
-    with torch.no_grad():
-        context = context_with_drops(model, batch, empty, PROMPTS_DROPPED, GLOBAL_DROPPED)
-        timestep, alpha_bar = (each.repeat_interleave(layers)
-                               for each in diffusion.draw_timesteps(len(batch.place), alphas, PURE_NOISE))
-        noise = torch.randn_like(x0)
-        noisy = diffusion.add_noise(x0, noise, alpha_bar)
-    added = control(noisy.chunk(2, dim=1)[0][chosen], hints[chosen], timestep[chosen].float(), context[chosen])
-    predicted = model.unet(noisy, timestep.float(), context, control=spread(added, chosen), layers=layers,
-                           transformer_options={"optimized_attention_override": plain_attention})
-    wanted = diffusion.target(x0, noise, alpha_bar, prediction)
-    weight = channel_weight(x0, coverage)
-    rows = diffusion.loss((predicted.float() * weight)[chosen], (wanted * weight)[chosen], alpha_bar[chosen], prediction)
-    return rows.mean()
+
+    def predict(noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        added = control(noisy.chunk(2, dim=1)[0][chosen], hints[chosen], timestep[chosen], context[chosen])
+        return model.unet(noisy, timestep, context, control=spread(added, chosen), layers=batch.layers,
+                          transformer_options={"optimized_attention_override": plain_attention})
+
+    return steered_loss(predict, model, x0, coverage, chosen, batch, empty, alphas, prediction, GLOBAL_DROPPED, PURE_NOISE)
 
 
 def spread(added: dict[str, list[Tensor]], chosen: Tensor) -> dict[str, list[Any]]:

@@ -52,7 +52,7 @@ class Run:
         others = [p for i, p in enumerate(self.parameters) if not is_matrix[i]]
         precision = torch.bfloat16 if has_bfloat16(self.parameters[0].device) else torch.float32
         self.muon = Muon(self.matrices.values(), rate, precision)
-        self.adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.adamw = torch.optim.AdamW([{"params": others}], lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.step, self.spent = 0, 0.0
         self.log: list[dict[str, float]] = []
         self.trained: list[Tensor] | None = None

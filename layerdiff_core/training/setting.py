@@ -38,14 +38,16 @@ class Setting:
         """Autocast to bfloat16 if the device supports it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
 
-    def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Iterator[Batch]:
+    def scenes(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES, styles: int = 2) -> Iterator[Batch]:
         """Endless training batches of about this many layers, on the device. If the device is so fast that it would have to wait,
-        they are drawn in other processes."""
-        source: Iterable[Batch] = self.scene_source(layers, seed, shares)
+        they are drawn in other processes. styles: the first styles that they have, if the world has so many."""
+        scenes = self.scene_source(layers, seed, shares, styles)
+        source: Iterable[Batch] = scenes
         if self.device.type != "cpu":
-            source = DataLoader(self.scene_source(layers, seed, shares), batch_size=None, num_workers=WORKERS)
+            source = DataLoader(scenes, batch_size=None, num_workers=WORKERS)
         return (batch.to(self.device) for batch in source)
 
-    def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES) -> Scenes:
+    def scene_source(self, layers: int, seed: int, shares: Mapping[int, float] = LAYER_SHARES, styles: int = 2) -> Scenes:
         """The source of these batches."""
-        return Scenes(self.objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed, shares)
+        objects = self.objects.first(len(self.objects), styles)
+        return Scenes(objects, self.bank["place"], self.bank["light"], self.vocabulary, layers, seed, shares)

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from layerdiff_core.training.control import begin_from, box_hints, draw_hinted, spread
+from layerdiff_core.training.control import begin_from, box_hints, spread
 from layerdiff_core.training.pool import box_of
+from layerdiff_core.training.steer import draw_chosen
 
 
 def test_boxes_of_what_is_covered_and_back() -> None:
@@ -19,11 +20,11 @@ def test_boxes_of_what_is_covered_and_back() -> None:
     assert (hints[0, :, 12:30, 6:40] == 1).all() and hints[0].sum() == 3 * 18 * 34
 
 
-def test_the_background_never_has_a_hint() -> None:
+def test_the_background_is_never_steered() -> None:
     torch.manual_seed(0)
-    chosen = torch.stack([draw_hinted(8, 3, torch.device("cpu")).view(8, 3) for _ in range(20)])
+    chosen = torch.stack([draw_chosen(8, 3, torch.device("cpu")).view(8, 3) for _ in range(20)])
     assert not chosen[..., 0].any() and chosen[..., 1:].any() and not chosen[..., 1:].all()
-    assert chosen.flatten(1).any(1).all(), "a batch without a hint"
+    assert chosen.flatten(1).any(1).all(), "a batch without a steered layer"
 
 
 def test_what_a_control_adds_is_spread_over_its_rows() -> None:

@@ -1,6 +1,7 @@
 """Compare the pack with ComfyUI's own nodes and write benchmarks/results/bench.json and layers.json.
 
---quick: a trial run that writes nothing. --layers: measure only what changes to single layers cost.
+--quick: a trial run that writes nothing. --layers: measure only what changes to single layers cost. --layerdiffuse: measure only
+LayerDiffuse, and leave the other figures of bench.json as they are.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import compositing, guidance, layer_control, layer_lora, measure, memory, models, seams
+from benchmarks import compositing, guidance, layer_control, layer_lora, layerdiffuse, measure, memory, models, seams
 from layerdiff_core.whole import write_text
 
 from . import inprocess, setup
@@ -30,7 +31,8 @@ LAYER_RESULTS = setup.ROOT / "benchmarks" / "results" / "layers.json"
 """Figures of changes to single layers: each command that measures some of them puts its own into this file."""
 CANVAS = 128
 BARS = {"layered_step_ratio": 1.15, "smg_over_cfg": 1.75, "smg_over_sag": 1.0, "peak_memory_ratio": 1.10,
-        "start_seconds_added": 1.0, "composite_over_pillow": 0.667, "psd_seconds": 4.0, "seam_error_ratio": 0.85}
+        "start_seconds_added": 1.0, "composite_over_pillow": 0.667, "psd_seconds": 4.0, "seam_error_ratio": 0.85,
+        "layerdiffuse_step_ratio": 1.35, "layerdiffuse_given_step_ratio": 1.35}
 SIDES = {
     "layered_step_ratio": "a step of one scene of 4 layers / of ComfyUI's UNet of the same widths, batch 4",
     "smg_over_cfg": "SMG KSampler / ComfyUI's KSampler with CFG alone, on the same layered model, 4 layers",
@@ -40,7 +42,10 @@ SIDES = {
     "composite_over_pillow": "stacking 8 layers of 1024 x 1024 / the same by Pillow's alpha_composite",
     "psd_seconds": "seconds to write these 8 layers to a PSD file",
     "seam_error_ratio": f"error along the seams of {seams.SCENES} spoilt scenes: after Heal Seams / before",
+    "layerdiffuse_step_ratio": "a step of LayerDiffuse's 3 frames (joint) / of ComfyUI's SD 1.5 UNet at batch 3",
+    "layerdiffuse_given_step_ratio": "a step of its 2 frames with a given layer (fg2bg) / of ComfyUI's SD 1.5 UNet at batch 2",
 }
+LAYERDIFFUSE_SIDES = {name: what for name, what in SIDES.items() if name.startswith("layerdiffuse")}
 
 LAYER_BARS = {"lora_cost_ratio": 1.15, "control_cost_ratio": 0.35}
 LAYER_SIDES = {
@@ -80,6 +85,36 @@ def psd_seconds(pack: ModuleType, document: Any, rounds: int) -> dict[str, float
         return measure.medians({"ours": lambda: compositing.write_psd(pack, document, path)}, rounds, 1)
 
 
+def transparent_decoder(rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds and peak MB of the transparent decoder, in one pass and in eight. Each measurement runs in a new process."""
+    found: dict[str, list[tuple[float, float]]] = {"1": [], "8": []}
+    for _ in range(rounds):
+        for views, results in found.items():
+            answer = subprocess.run([sys.executable, "-m", "benchmarks.layerdiffuse", views], cwd=setup.ROOT,
+                                    env={**os.environ, **memory.GIVE_BACK_AT_ONCE}, stdout=subprocess.PIPE, text=True,
+                                    check=True).stdout.split()
+            results.append((float(answer[-2]), int(answer[-1]) / 1e6))
+    names = {"1": "one_pass", "8": "eight_passes"}
+    return {f"transparent_decoder_{what}": {names[views]: statistics.median(each[number] for each in results)
+                                            for views, results in found.items()}
+            for number, what in enumerate(("seconds", "megabytes"))}
+
+
+def measure_layerdiffuse(pack: ModuleType, quick: bool) -> dict[str, Any]:
+    """What LayerDiffuse costs, and the medians behind it."""
+    print("Measuring LayerDiffuse ...", flush=True)
+    steps, base = {}, layerdiffuse.sd15_model(pack)
+    for kind in ("joint", "fg2bg"):
+        steps[kind] = measure.medians(layerdiffuse.sides(pack, kind, base), *((1, 0) if quick else (3, 1)))
+    return {
+        "layerdiffuse_step_ratio": steps["joint"]["layerdiffuse"] / steps["joint"]["host"],
+        "layerdiffuse_given_step_ratio": steps["fg2bg"]["layerdiffuse"] / steps["fg2bg"]["host"],
+        "medians": {"layerdiffuse_step_seconds": steps["joint"], "layerdiffuse_given_step_seconds": steps["fg2bg"],
+                    **transparent_decoder(1 if quick else 3)},
+        "sides": LAYERDIFFUSE_SIDES,
+    }
+
+
 def machine() -> str:
     """A one-line description of the machine, for the results file."""
     import comfyui_version
@@ -115,9 +150,10 @@ def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
     written = psd_seconds(pack, document, 1 if quick else 5)
     say("seams")
     seam = seams.figures(pack, setup.DEV / "data", 6 if quick else seams.SCENES)
+    of_layerdiffuse = measure_layerdiffuse(pack, quick)
     say("ComfyUI's start")
     start = host_start(1 if quick else 5)
-    return {
+    return merged(of_layerdiffuse, {
         "layered_step_ratio": step["layered"] / step["host"],
         "smg_over_cfg": guided["smg"] / guided["cfg"],
         "smg_over_sag": guided["smg"] / guided["sag"],
@@ -130,7 +166,7 @@ def measure_all(pack: ModuleType, quick: bool) -> dict[str, Any]:
         "medians": {"step_seconds": step, "sampling_seconds": guided, "peak_megabytes": peak, "start_seconds": start,
                     "composite_seconds": stacked, "psd_seconds": written, "seam_error_of_255": seam},
         "sides": SIDES,
-    }
+    })
 
 
 def measure_layers(pack: ModuleType, quick: bool) -> dict[str, Any]:
@@ -173,6 +209,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="trial run of a minute or two; does not write the results file")
     parser.add_argument("--layers", action="store_true", help="measure only what changes to single layers cost")
+    parser.add_argument("--layerdiffuse", action="store_true", help="measure only LayerDiffuse")
     options = parser.parse_args(arguments)
     inprocess.import_host()
     import comfy.utils
@@ -180,8 +217,12 @@ def main(arguments: list[str]) -> int:
     comfy.utils.set_progress_bar_enabled(False)
     try:
         pack = inprocess.load_pack()
-        figures = {} if options.layers else measure_all(pack, options.quick)
-        layers = {**measure_layers(pack, options.quick), "machine": machine()}
+        figures, layers = {}, {}
+        if options.layerdiffuse:
+            figures = {**measure_layerdiffuse(pack, options.quick), "machine": machine()}
+        else:
+            figures = {} if options.layers else measure_all(pack, options.quick)
+            layers = {**measure_layers(pack, options.quick), "machine": machine()}
     except HostError as error:
         print(error, file=sys.stderr)
         return 1
@@ -189,13 +230,15 @@ def main(arguments: list[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     if figures:
-        print(table(figures))
-    print(table(layers, LAYER_BARS, LAYER_SIDES))
+        print(table(figures, sides=figures["sides"]))
+    if layers:
+        print(table(layers, LAYER_BARS, LAYER_SIDES))
     if not options.quick:
-        old = json.loads(LAYER_RESULTS.read_text("utf-8")) if LAYER_RESULTS.exists() else {}
-        for path, found in ((RESULTS, figures), (LAYER_RESULTS, merged(old, layers))):
+        for path, found in ((RESULTS, figures), (LAYER_RESULTS, layers)):
             if found:
-                write_text(path, json.dumps(found, indent=2) + "\n")
+                partial = path == LAYER_RESULTS or options.layerdiffuse
+                old = json.loads(path.read_text("utf-8")) if partial and path.exists() else {}
+                write_text(path, json.dumps(merged(old, found), indent=2) + "\n")
                 print(f"Written to {path}")
     return 0
 

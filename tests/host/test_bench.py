@@ -3,9 +3,10 @@
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 
-from benchmarks import compositing, guidance, measure, models, seams
+from benchmarks import compositing, guidance, layerdiffuse, measure, models, seams
 from tools import bench
 
 
@@ -22,6 +23,16 @@ def test_the_three_ways_of_sampling_run_and_differ(pack: ModuleType) -> None:
     drawn = {name: run()[0]["samples"] for name, run in guidance.sides(pack, 2).items()}
     assert all(torch.isfinite(samples).all() for samples in drawn.values())
     assert not torch.allclose(drawn["smg"], drawn["cfg"]) and not torch.allclose(drawn["sag"], drawn["cfg"])
+
+
+def test_both_sides_of_layerdiffuse_draw_as_many_images(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WIDTHS": [32, 64, 128, 128], "CONTEXT": 96, "STEP_CANVAS": 64}.items():
+        monkeypatch.setattr(layerdiffuse, name, value)
+    base = layerdiffuse.sd15_model(pack)
+    for kind, frames in {"joint": 3, "fg2bg": 2}.items():
+        drawn = {name: run()[0]["samples"] for name, run in layerdiffuse.sides(pack, kind, base).items()}
+        assert all(samples.shape == (frames, 4, 8, 8) and torch.isfinite(samples).all() for samples in drawn.values())
+        assert not torch.allclose(drawn["layerdiffuse"], drawn["host"])
 
 
 def test_both_ways_of_compositing_give_the_same_picture(pack: ModuleType) -> None:

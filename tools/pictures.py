@@ -37,7 +37,7 @@ VALUES = {"adapter_name": "my_adapter.safetensors", "dataset": "my_scenes [outpu
 STAND_INS: dict[str, tuple[str, dict[str, Any]]] = {
     "layerdiffuse_joint": ("text_to_layers", {
         "2.global_prompt": "a teddy bear at a beach by day", "2.layer_prompts": "background: a beach by day\nbear: a teddy bear",
-        "4.seed": 5}),
+        "4.seed": 8}),
     "layerdiffuse_add_foreground": ("text_to_layers", {
         "2.global_prompt": "a teddy bear and a palm tree at a beach by day",
         "2.layer_prompts": "background: a beach by day\nbear: a teddy bear\ntree: a palm tree", "4.seed": 7}),

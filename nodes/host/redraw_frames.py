@@ -61,6 +61,9 @@ def draw_frames(model: Any, codec: FrameCodec, positive: Any, negative: Any, doc
 def check_chosen(kind: Kind, chosen: list[int], layers: int) -> None:
     """ValueError if a LayerDiffuse MODEL of this kind cannot redraw these layers. layers: all of them, an added one included."""
     model, said = f"This LayerDiffuse model ({kind.name})", " and ".join(f"layer {number}" for number in chosen)
+    if kind.from_blended or not kind.drawn:
+        raise ValueError(f"{model} works in two steps, through the whole image, so it cannot redraw single layers. Use KSampler "
+                         "and Decode Layers instead, or draw a cut-out with transparent_attn.")
     if kind == JOINT:
         if layers != 2:
             raise ValueError(f"{model} generates a background and a foreground, but there are {layers} layers, an added one "

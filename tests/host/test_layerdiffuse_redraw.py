@@ -210,3 +210,10 @@ def test_a_vae_of_another_node_or_without_decoder(pack: ModuleType, files: Any, 
 def test_an_ordinary_model_is_refused(base: Any, redraw: Any) -> None:
     with pytest.raises(ValueError, match="not a layered one"):
         redraw("joint", scene(), count=3, add_at=1, model=base)
+
+
+@pytest.mark.parametrize("name", ["FG2BLE", "BG2BLE", "FGBLE2BG", "BGBLE2FG"])
+def test_kinds_of_two_steps_are_refused(pack: ModuleType, name: str) -> None:
+    kind = getattr(pack.layerdiff_core.layerdiffuse_xl, name)
+    with pytest.raises(ValueError, match=f"{kind.name}.*two steps.*cannot redraw single layers"):
+        pack.nodes.host.redraw_frames.check_chosen(kind, [1], 2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from comfy_extras.nodes_compositing import JoinImageWithAlpha
-from comfy_extras.nodes_mask import MaskToImage
+from comfy_extras.nodes_mask import MaskComposite, MaskToImage, SolidMask
 
 import nodes
 from tools import setup
@@ -21,7 +21,8 @@ AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 # Nodes of the page, which the server does not know.
 NOTES = ("MarkdownNote", "Note")
 # ComfyUI's, from files that are not loaded here.
-MORE_NODES = {"MaskToImage": MaskToImage, "JoinImageWithAlpha": JoinImageWithAlpha}
+MORE_NODES = {"MaskToImage": MaskToImage, "JoinImageWithAlpha": JoinImageWithAlpha, "SolidMask": SolidMask,
+              "MaskComposite": MaskComposite}
 # Their choices are files of the user's.
 THE_USERS = {("CheckpointLoaderSimple", "ckpt_name"), ("LayerDiffApplyAdapter", "adapter_name")}
 

@@ -1,4 +1,5 @@
-"""The folders for layered models: `layered_models` in ComfyUI's model folders, the pack's own, and that of LayerDiffuse."""
+"""The folders for layered models: `layered_models` in ComfyUI's model folders, the pack's own, and that of LayerDiffuse; and the
+pack's ControlNet and LoRA for its starter."""
 
 from pathlib import Path
 
@@ -10,7 +11,12 @@ KEY = "layered_models"
 LAYERDIFFUSE_KEY = "layer_model"
 """The folder where users of other packs keep LayerDiffuse's files."""
 NO_FILE = "no LayerDiffuse file there yet"
-STARTERS = Path(__file__).resolve().parent.parent.parent / "models"
+PACK = Path(__file__).resolve().parent.parent.parent
+STARTERS = PACK / "models"
+EXTRAS = PACK / "extras"
+"""The pack's files for ComfyUI's own lists, in folders that have the names of these lists. Not within STARTERS, because ComfyUI
+also lists the files in the folders of a folder."""
+EXTRA_KEYS = ("controlnet", "loras")
 EXTENSIONS = {".safetensors"}
 
 
@@ -21,6 +27,8 @@ def register() -> None:
         folder_paths.add_model_folder_path(key, str(folder))
         # Without extensions, ComfyUI would list every file.
         folder_paths.folder_names_and_paths[key][1].update(EXTENSIONS)
+    for key in EXTRA_KEYS:
+        folder_paths.add_model_folder_path(key, str(EXTRAS / key))
 
 
 def model_names() -> list[str]:

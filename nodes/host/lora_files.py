@@ -23,21 +23,15 @@ RESHAPE = 5
 TEXT_ENCODER = ("lora_te", "text_encoder", "clip_", "cond_stage_model.", "conditioner.")
 PATCHES = {"diff": "differences of whole weights (diff)", "set": "replaced weights (set_weight)"}
 SHOWN = 3
-NO_FILE = "no LoRA file there yet"
-"""The only choice when the folder has no LoRA; an empty list would show as undefined."""
 
 
 def lora_names() -> list[str]:
-    """The names of the LoRA files that can be read without running code from them; NO_FILE if there are none."""
-    names = folder_paths.get_filename_list(FOLDER)
-    return [name for name in names if name.lower().endswith((".safetensors", ".sft"))] or [NO_FILE]
+    """The names of the LoRA files that can be read without running code from them."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.lower().endswith((".safetensors", ".sft"))]
 
 
 def lora_path(name: str) -> Path:
-    """The path of a LoRA that ComfyUI listed. ValueError if it does not exist or none is chosen."""
-    if name == NO_FILE:
-        raise ValueError(f"No LoRA is selected. Put a LoRA file (.safetensors) into models/{FOLDER}, press R to refresh the "
-                         "lists, and choose it.")
+    """The path of a LoRA that ComfyUI listed. ValueError if it no longer exists."""
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         raise ValueError(f"There is no LoRA called {name!r}. Put it into models/{FOLDER}, press R to refresh the lists, and "

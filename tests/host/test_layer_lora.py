@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import comfy.cli_args
 import comfy.hooks
 import comfy.model_management
 import comfy.samplers
@@ -17,7 +18,9 @@ from torch import Tensor
 
 import nodes as host
 from layerdiff_core import checkpoint
+from layerdiff_core.training.lora import Lora, lora_file
 from tests import loras, models
+from tests.memory_modes import eager
 
 LAYERS, STEPS = 3, 3
 
@@ -347,10 +350,44 @@ class TestWhatIsSaid:
             load(starter.model, write("text", {self.TEXT: torch.zeros(4, 2)}), "1")
 
 
-def test_an_empty_folder_of_loras_says_what_to_do(pack, monkeypatch) -> None:
-    files = pack.nodes.host.lora_files
-    monkeypatch.setattr(files.folder_paths, "get_filename_list", lambda folder: ["old.ckpt"])
-    (only,) = files.lora_names()
-    assert only == files.NO_FILE
-    with pytest.raises(ValueError, match="No LoRA is selected. Put a LoRA file .* into models/loras"):
-        files.lora_path(only)
+def test_the_packs_own_files_come_after_the_users(pack, lora_folder) -> None:
+    """Another file of the same name is the user's, which stays in use."""
+    extras = pack.nodes.host.folders.EXTRAS
+    for key, file in (("controlnet", "layerdiff_box_control.safetensors"), ("loras", "layerdiff_flat_lora.safetensors")):
+        assert file in folder_paths.get_filename_list(key)
+        users, ours = folder_paths.get_folder_paths(key)[0], str(extras / key)
+        assert users != ours and folder_paths.get_full_path(key, file) == str(extras / key / file)
+    assert not {path.name for path in extras.rglob("*.safetensors")} & {Path(name).name for name in
+                                                                         pack.nodes.host.folders.model_names()}
+    assert "layerdiff_flat_lora.safetensors" in pack.nodes.host.lora_files.lora_names()
+
+
+def test_a_lora_trained_here_acts_as_it_did_in_training(starter, write, load, memory) -> None:
+    unet = starter.model.model.diffusion_model
+    with torch.random.fork_rng(), torch.inference_mode(False), eager():
+        torch.manual_seed(3)
+        trained = Lora(unet, 2).requires_grad_(False)
+        for weights in trained.parameters():
+            weights.copy_(torch.randn_like(weights) * 0.2).copy_(weights.half())
+    model = load(starter.model, write("trained", lora_file(trained.state_dict())), "2")
+    drawn = draw(model, steps=1, cfg=1.0)
+    with trained.on_rows(torch.arange(LAYERS) == 2):
+        wanted = draw(starter.model, steps=1, cfg=1.0)
+    assert near(drawn, wanted, memory) and not near(drawn, draw(starter.model, steps=1, cfg=1.0), memory)
+
+
+def test_a_base_in_8_bits(pack, apart, write, load, memory, monkeypatch) -> None:
+    if memory != "plain":
+        pytest.skip("a type of weights of its own")
+    load_model, name = pack.nodes.load.LayerDiffLoadModel.execute, write("style")
+    with monkeypatch.context() as patch:
+        patch.setattr(comfy.cli_args.args, "fp8_e4m3fn_unet", True)
+        rounded = load_model("apart.safetensors").args[0]
+    weights = rounded.model.diffusion_model.state_dict()
+    assert weights["input_blocks.1.0.in_layers.2.weight"].dtype == torch.float8_e4m3fn
+    reference = load_model("apart.safetensors").args[0]
+    reference.model.diffusion_model.load_state_dict({key: value.float() for key, value in weights.items()})
+    plain, drawn = draw(rounded), draw(load(rounded, name, "2"))
+    assert torch.equal(drawn[:2], plain[:2])
+    assert near(drawn[2], draw(everywhere(reference, name))[2], memory)
+    assert not near(drawn[2], draw(everywhere(apart, name))[2], memory), "nothing was rounded"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from comfy_extras.nodes_compositing import JoinImageWithAlpha
-from comfy_extras.nodes_mask import MaskToImage
+from comfy_extras.nodes_mask import MaskComposite, MaskToImage, SolidMask
 from comfy_extras.nodes_post_processing import ImageScaleToTotalPixels
 
 import nodes
@@ -22,8 +22,8 @@ AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 # Nodes of the page, which the server does not know.
 NOTES = ("MarkdownNote", "Note")
 # ComfyUI's, from files that are not loaded here.
-MORE_NODES = {"MaskToImage": MaskToImage, "JoinImageWithAlpha": JoinImageWithAlpha,
-              "ImageScaleToTotalPixels": ImageScaleToTotalPixels}
+MORE_NODES = {"MaskToImage": MaskToImage, "JoinImageWithAlpha": JoinImageWithAlpha, "SolidMask": SolidMask,
+              "MaskComposite": MaskComposite, "ImageScaleToTotalPixels": ImageScaleToTotalPixels}
 # Their choices are files of the user's.
 THE_USERS = {("CheckpointLoaderSimple", "ckpt_name"), ("LayerDiffApplyAdapter", "adapter_name"), ("LoadImage", "image"),
              ("LayerDiffApplyLayerDiffuse", "model_name"), ("LayerDiffLoadTransparentDecoder", "decoder_name")}

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page
 
 from tests.browser.kinds import Kind
@@ -47,6 +48,8 @@ def page(page_server: Server, kind: Kind) -> Iterator[Page]:
         if os.environ.get("CI") == "true":
             pytest.fail(browser.MISSING)
         pytest.skip(browser.MISSING)
+    # ComfyUI's own input folder has an image of this name.
+    Image.new("RGB", (64, 48), "teal").save(page_server.data / "input" / "example.png")
     with open_page(page_server, chromium, nodes_2=kind.nodes_2) as page:
         yield page
 

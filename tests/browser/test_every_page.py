@@ -191,7 +191,7 @@ def test_the_words_that_users_have_find_the_nodes(page: Page) -> None:
     assert {words: place for words, place in places.items() if place >= FOUND[words][1]} == {}
     ours = [name for name in found["layer"] if name.startswith("LayerDiff")]
     # ComfyUI has nodes for layers of its own from 0.31 on; nothing else comes before one of ours.
-    assert len(ours) == 28 and all("layer" in name.lower() for name in found["layer"][: found["layer"].index(ours[-1])])
+    assert len(ours) == 30 and all("layer" in name.lower() for name in found["layer"][: found["layer"].index(ours[-1])])
 
 
 # A node alone, where no bar of the page lies.

@@ -16,7 +16,8 @@ NAMES = "meadow\nballoon\nfox"
 
 @pytest.fixture(autouse=True)
 def as_in_comfyui():
-    with torch.inference_mode():
+    # oneDNN sums in another order for another batch size; here batches are compared to the last digits.
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
         yield
 
 

@@ -18,6 +18,11 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.RightSidePanel.IsOpen": Fals
 NODES_2 = "Comfy.VueNodes.Enabled"
 
 
+def wait_until_ready(page: Page) -> None:
+    """Wait for a page that loads or reloads. On a busy machine this takes longer than Playwright's usual 30 seconds."""
+    page.wait_for_function(READY, timeout=120_000)
+
+
 @contextmanager
 def open_page(server: Server, chromium: Path, pixels: int = 1, nodes_2: bool = False) -> Iterator[Page]:
     """The page of `server`, ready for use, in the browser `chromium`. pixels: screen pixels per CSS pixel.
@@ -29,7 +34,7 @@ def open_page(server: Server, chromium: Path, pixels: int = 1, nodes_2: bool = F
         window = playwright.chromium.launch(executable_path=chromium, args=list(browser.FLAGS))
         page = window.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=pixels)
         page.goto(server.client.address)
-        page.wait_for_function(READY, timeout=120_000)
+        wait_until_ready(page)
         page.wait_for_function("on => Boolean(LiteGraph.vueNodesMode) === on", arg=nodes_2)
         yield page
         window.close()

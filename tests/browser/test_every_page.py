@@ -20,7 +20,7 @@ from tests.browser.panel_page import DECODE, NEAR, VIEW, PanelPage, example
 from tests.documents import mixed_document
 from tools import setup
 from tools.host import Server
-from tools.page import READY
+from tools.page import wait_until_ready
 
 pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
@@ -162,7 +162,7 @@ def test_the_panel_opens_edits_and_keeps_what_was_edited(page: Page, page_server
     prompt = page.evaluate(PROMPT)
     assert json.loads(prompt[str(DECODE)]["inputs"]["edits"]) == edits
     page.reload()
-    page.wait_for_function(READY)
+    wait_until_ready(page)
     # Errors of ComfyUI's own page while it starts.
     errors.clear()
     panel.load(saved)

@@ -12,7 +12,7 @@ from layerdiff_core.files.psd import read_psd
 from tests.browser.kinds import every_page
 from tests.browser.panel_page import PanelPage
 from tools.host import Server
-from tools.page import READY
+from tools.page import wait_until_ready
 
 pytestmark = every_page
 SHOWN_LAYERS = ".layerdiff-panel.open .row"
@@ -33,7 +33,7 @@ class Clicks:
 def started(page: Page, page_server: Server) -> tuple[Page, Server, int]:
     """The page after a new user's first run, and the number of clicks."""
     page.reload()
-    page.wait_for_function(READY)
+    wait_until_ready(page)
     clicks = Clicks()
     clicks.on(page.get_by_role("button", name="Templates").first)
     clicks.on(page.get_by_role("dialog").get_by_text("layerdiff", exact=True).first)

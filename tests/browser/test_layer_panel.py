@@ -11,7 +11,7 @@ from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import DECODE, DRAWN, NEAR, SAMPLER, TEXT, VIEW, PanelPage
 from tools import setup
 from tools.host import Server
-from tools.page import READY
+from tools.page import wait_until_ready
 
 pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 WORKFLOW = setup.ROOT / "workflows" / "edit_in_page.json"
@@ -164,7 +164,7 @@ def test_edits_are_in_the_saved_workflow_and_come_back_with_it(panel: PanelPage,
     prompt = panel.page.evaluate("async () => (await app.graphToPrompt()).output")
     assert json.loads(prompt[str(DECODE)]["inputs"]["edits"]) == edits
     panel.page.reload()
-    panel.page.wait_for_function(READY)
+    wait_until_ready(panel.page)
     # Errors of ComfyUI's own page while it starts.
     errors.clear()
     panel.load(workflow)

@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import DECODE, NEAR, PanelPage, example
 from tools.host import Server
-from tools.page import HEIGHT, READY, WIDTH
+from tools.page import HEIGHT, WIDTH, wait_until_ready
 
 pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
@@ -40,7 +40,7 @@ def panel(page: Page, page_server: Server, kind: Kind) -> PanelPage:
 
 def reload(panel: PanelPage, errors: list[str]) -> None:
     panel.page.reload()
-    panel.page.wait_for_function(READY)
+    wait_until_ready(panel.page)
     # Errors of ComfyUI's own page while it starts.
     errors.clear()
 
@@ -95,7 +95,7 @@ def test_in_a_second_tab(panel: PanelPage, page_server: Server, errors: list[str
     assert chromium is not None
     other = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     other.goto(page_server.client.address)
-    other.wait_for_function(READY, timeout=120_000)
+    wait_until_ready(other)
     second = PanelPage(other, page_server)
     second.load(workflow)
     second.panel.locator(".stage canvas").wait_for()

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.kinds import Kind
+from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import DRAWN, LOAD, PanelPage
 from tools import setup
 from tools.host import Server
-from tools.page import READY
+from tools.page import wait_until_ready
 
 WORKFLOW = setup.ROOT / "workflows" / "redraw_one_layer.json"
 SEEDS = itertools.count(100)
@@ -32,6 +32,12 @@ VIEW = """id => {
 }"""
 
 
+# The page has heard of a run once it has the layers that the server names.
+HEARD = """([id, files]) => JSON.stringify(app.nodeOutputs[id]?.layer_panel?.[0].layers.map(
+    layer => [layer.colour.filename, layer.coverage.filename])) === files"""
+STEPS_BACK = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
+
+
 class RedrawPage(PanelPage):
     """The page with the example on it; the layers are 0 background, 1 tree, 2 bear (snowman once it is drawn)."""
 
@@ -44,12 +50,21 @@ class RedrawPage(PanelPage):
     def layers(self) -> list[tuple[str, str]]:
         """Press Run; of each layer, as the server keeps it for the panel, the files of its colours and its mask."""
         entry = self.press_run()
-        self.page.wait_for_timeout(700)
         (payload,) = entry["outputs"][str(REDRAW)]["layer_panel"]
-        return [(layer["colour"]["filename"], layer["coverage"]["filename"]) for layer in payload["layers"]]
+        files = [(layer["colour"]["filename"], layer["coverage"]["filename"]) for layer in payload["layers"]]
+        self.page.wait_for_function(HEARD, arg=[REDRAW, json.dumps(files, separators=(",", ":"))])
+        self.panel.locator(".stage canvas").wait_for()
+        return files
+
+    def free(self, count: int) -> None:
+        """Wait until the panel shows this number of layers that the next run redraws."""
+        expect(self.panel.locator(".brush.on")).to_have_count(count)
 
     def brush(self, label: str) -> Locator:
         return self.panel.locator(".brush").and_(self.page.get_by_label(label, exact=True))
+
+
+pytestmark = every_page
 
 
 @pytest.fixture
@@ -77,9 +92,8 @@ def redrawing(page: Page, page_server: Server, workflow: dict[str, Any], errors:
 
 def test_only_the_layer_that_is_free_changes(redrawing: RedrawPage, kind: Kind) -> None:
     before = redrawing.layers()
-    assert redrawing.page.get_by_text("No layer is set to be redrawn").first.is_visible()
-    redrawing.panel.locator(".stage canvas").wait_for()
-    assert redrawing.panel.locator(".brush.on").count() == 0
+    redrawing.page.get_by_text("No layer is set to be redrawn").first.wait_for()
+    redrawing.free(0)
     redrawing.brush("Redraw bear at the next run").click()
     assert redrawing.value("redraw") == "2"
     redrawing.brush("Keep bear at the next run").wait_for()
@@ -102,9 +116,8 @@ def test_only_the_layer_that_is_free_changes(redrawing: RedrawPage, kind: Kind) 
 
 def test_what_is_free_travels_in_the_workflow_and_follows_the_text(redrawing: RedrawPage, errors: list[str]) -> None:
     redrawing.layers()
-    redrawing.panel.locator(".stage canvas").wait_for()
     redrawing.type("redraw", "Bear, 0")
-    assert redrawing.panel.locator(".brush.on").count() == 2
+    redrawing.free(2)
     redrawing.brush("Redraw tree at the next run").click()
     assert redrawing.value("redraw") == "0, 1, 2"
     redrawing.brush("Keep background at the next run").click()
@@ -112,7 +125,7 @@ def test_what_is_free_travels_in_the_workflow_and_follows_the_text(redrawing: Re
     prompt = redrawing.page.evaluate("async () => (await app.graphToPrompt()).output")
     assert prompt[str(REDRAW)]["inputs"]["redraw"] == "1, 2"
     redrawing.page.reload()
-    redrawing.page.wait_for_function(READY)
+    wait_until_ready(redrawing.page)
     # What ComfyUI's own page complains of while it starts.
     errors.clear()
     redrawing.page.evaluate(LOAD, saved)
@@ -120,14 +133,14 @@ def test_what_is_free_travels_in_the_workflow_and_follows_the_text(redrawing: Re
     assert redrawing.value("redraw") == "1, 2"
     redrawing.panel.locator(".stage canvas").wait_for()
     redrawing.brush("Keep tree at the next run").wait_for()
-    assert redrawing.panel.locator(".brush.on").count() == 2
+    redrawing.free(2)
 
 
 def test_the_page_takes_a_brush_back(redrawing: RedrawPage) -> None:
     redrawing.layers()
-    redrawing.panel.locator(".stage canvas").wait_for()
+    before = redrawing.page.evaluate(STEPS_BACK)
     redrawing.brush("Redraw tree at the next run").click()
-    redrawing.page.wait_for_timeout(300)
+    redrawing.page.wait_for_function(f"before => ({STEPS_BACK})() > before", arg=before)
     redrawing.page.evaluate("() => app.extensionManager.command.execute('Comfy.Undo')")
     redrawing.page.wait_for_function(f"args => ({VALUE})(args) === ''", arg=[REDRAW, "redraw"])
     redrawing.brush("Redraw tree at the next run").wait_for()
@@ -135,7 +148,6 @@ def test_the_page_takes_a_brush_back(redrawing: RedrawPage) -> None:
 
 def test_a_layer_that_the_node_adds_is_always_drawn(redrawing: RedrawPage) -> None:
     redrawing.layers()
-    redrawing.panel.locator(".stage canvas").wait_for()
     redrawing.type("add_at", 9)
     brush = redrawing.brush("bear is added by this node")
     brush.wait_for()

@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 
 from tests.browser.panel_page import NEAR, PanelPage, example
 from tools.host import Server
-from tools.page import HEIGHT, READY, SETTINGS, WIDTH
+from tools.page import HEIGHT, SETTINGS, WIDTH, wait_until_ready
 
 
 def test_after_a_restart_the_panel_says_run_and_run_does_it(page: Page) -> None:
@@ -18,7 +18,7 @@ def test_after_a_restart_the_panel_says_run_and_run_does_it(page: Page) -> None:
     with server:
         server.client.post("/settings", SETTINGS)
         window.goto(server.client.address)
-        window.wait_for_function(READY, timeout=120_000)
+        wait_until_ready(window)
         panel.load(workflow)
         panel.run()
         panel.button("Hide tree").click()
@@ -26,7 +26,7 @@ def test_after_a_restart_the_panel_says_run_and_run_does_it(page: Page) -> None:
         workflow = window.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
     with server:
         window.reload()
-        window.wait_for_function(READY, timeout=120_000)
+        wait_until_ready(window)
         panel.load(workflow)
         assert panel.panel.locator(".empty").inner_text() == "Run the workflow to see the layers here. Your edits are kept."
         assert np.abs(panel.run().astype(int) - panel.shown()).max() <= NEAR

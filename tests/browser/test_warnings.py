@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 from tests.browser.kinds import Kind, every_page
 from tests.browser.panel_page import PanelPage, example
 from tools.host import Server
-from tools.page import READY
+from tools.page import wait_until_ready
 
 pytestmark = [every_page, pytest.mark.usefixtures("no_errors")]
 
@@ -33,7 +33,7 @@ def test_a_warning_comes_stays_after_a_reload_and_goes(page: Page, page_server: 
     assert page.locator(".layerdiff-warnings", has_text="zeppelin").first.evaluate("element => element.isConnected")
     workflow = page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
     page.reload()
-    page.wait_for_function(READY)
+    wait_until_ready(page)
     errors.clear()
     panel.load(workflow)
     page.wait_for_function(SHOWN, arg=[PROMPTS, "zeppelin"])

@@ -7,6 +7,7 @@ check: read everything and say what is wrong with which scene. sheet: write a co
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +80,8 @@ def draw(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    """Run one of the subcommands. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     adding = commands.add_parser("import", help="add scenes from other files to a dataset")
@@ -97,7 +99,7 @@ def main() -> int:
     drawing.add_argument("out", help="the PNG to write")
     drawing.add_argument("--page", type=a_count(0), default=0, help="number of the page, from 0")
     drawing.add_argument("--size", type=a_count(), default=16, help="scenes per page")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.command == "import" and (options.kind == "table") != bool(options.fields):
         parser.error("Enter --fields for the kind table, and only for it.")
     try:
@@ -108,4 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

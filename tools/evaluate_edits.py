@@ -68,7 +68,7 @@ class Editor(Studio):
                 **changes: Any) -> tuple[dict[str, Any], Drawn, Tensor]:
         """The LAYERS after an edit, the same for the judge, and their latents."""
         positive, negative = self.encoded(request)
-        document, composite, latent = self.redrawing.execute(**{
+        document, composite, latent, _ = self.redrawing.execute(**{
             **defaults(self.redrawing), "layers": layers, "model": self.model, "vae": self.vae, "positive": positive,
             "negative": negative, "seed": seed, **changes}).args
         pictures = channels_first(torch.cat([layer["image"] for layer in document["layers"]]))

@@ -21,7 +21,7 @@ NODES = {
     "LayerDiffHealSeams", "LayerDiffImagesToLayers", "LayerDiffLayersFromMasks", "LayerDiffGetLayer", "LayerDiffMergeLayers",
     "LayerDiffPreviewLayers", "LayerDiffSaveLayers", "LayerDiffExportLayers", "LayerDiffImportLayers", "LayerDiffCreateAdapter",
     "LayerDiffLoadLora", "LayerDiffApplyControlNet", "LayerDiffRedrawLayers", "LayerDiffApplyLayerDiffuse",
-    "LayerDiffLoadTransparentDecoder",
+    "LayerDiffLoadTransparentDecoder", "LayerDiffSaveSceneToDataset", "LayerDiffLoadDataset",
 }
 
 

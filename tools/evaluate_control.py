@@ -10,7 +10,7 @@ from layerdiff_core.evaluation.boxes import fits, open_scenes, rendered_box
 from layerdiff_core.evaluation.judge import mean, nearest_slots
 from layerdiff_core.evaluation.requests import Request
 from layerdiff_core.evaluator import overlap
-from layerdiff_core.training.control import box_hints
+from layerdiff_core.world.boxes import box_hints
 from layerdiff_core.world.objects import ObjectSet
 from layerdiff_core.world.renderer import Renderer
 from layerdiff_core.world.scenes import SIZES, SLOTS

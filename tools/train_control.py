@@ -18,6 +18,7 @@ from layerdiff_pack.layerdiff_core.training import control, diffusion
 from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
 from layerdiff_pack.layerdiff_core.training.steer import draw_chosen
 from layerdiff_pack.layerdiff_core.whole import write_tensors
+from layerdiff_pack.layerdiff_core.world.boxes import box_hints
 from layerdiff_pack.nodes.host import networks
 
 FILE = "layerdiff_box_control.safetensors"
@@ -56,7 +57,7 @@ def train(world: World, options: argparse.Namespace) -> None:
         if run.done:
             break
         x0, coverage, boxes = pool.boxed_scenes(batch.place, batch.side, batch.foregrounds)
-        hints = control.box_hints(boxes, PIXELS_PER_LATENT * x0.shape[-1])
+        hints = box_hints(boxes, PIXELS_PER_LATENT * x0.shape[-1])
         chosen = draw_chosen(len(batch.place), batch.layers, world.device)
         with world.autocast():
             loss = control.control_loss(frozen.model, network, x0, coverage, hints, chosen, batch, empty, alphas,

@@ -5,5 +5,5 @@ validator and statistics, `appending` adds scenes, `importing` fills a data set 
 stopped. The importers: `layered_files` (PSD, OpenRaster, layers.json), `mlcid` and `tables` (parquet).
 
 The tar files are read here and not by the package webdataset, whose reader has no size limits, runs shell commands for names
-such as "pipe:...", and unpickles members with some extensions.
+such as "pipe:...", and runs code from members with some extensions.
 """

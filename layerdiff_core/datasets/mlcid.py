@@ -6,12 +6,12 @@ not in it. The background still has to be inpainted: layer 0 is the whole image.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import torch
 
@@ -52,12 +52,19 @@ class Pictures:
         """The image of a URL. FileError if it is not there, or only its name is and several images have it."""
         if url in self.by_url:
             return self.by_url[url]
-        name = unquote(urlsplit(url).path).rpartition("/")[2]
+        name = file_name_of(url)
         found = self.by_name.get(name, [])
         if len(found) != 1:
             why = f"{len(found)} files have its name" if found else "it was not fetched"
             raise FileError(f"the image {url[:SHOWN]!r} is not in the folder: {why}")
         return found[0]
+
+
+def file_name_of(url: str) -> str:
+    """The name of the file that a URL points to, without percent encoding."""
+    path = url.partition("#")[0].partition("?")[0].encode("utf-8")
+    decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), path)
+    return decoded.decode("utf-8", "replace").rpartition("/")[2]
 
 
 def mlcid(source: Path, pictures: Pictures) -> Iterator[Item]:

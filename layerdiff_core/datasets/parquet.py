@@ -14,7 +14,7 @@ from .sample import Sample
 
 BATCH_ROWS = 16
 OLDEST = (14, 0, 1)
-"""Earlier versions of pyarrow unpickle what a file tells them to."""
+"""Earlier versions of pyarrow can run code that a file contains."""
 
 
 def parquet_files(path: Path) -> list[Path]:

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from ..evaluator import overlap
-from ..training.control import box_hints
-from ..training.pool import box_of
+from ..world.boxes import box_hints, box_of
 from ..world.objects import ObjectSet
 from ..world.renderer import Items, Renderer
 from .requests import Request, held_out_requests
@@ -29,7 +28,7 @@ def open_scenes(objects: ObjectSet, layers: int, hinted: int, count: int, seed: 
 
 
 def rendered_box(renderer: Renderer, request: Request, layer: int, slot: int, size: int) -> tuple[Tensor, float]:
-    """The box [4], as in `pool.box_of`, of a render of a layer's object in another slot and size, and the IOU of the render's
+    """The box [4], as in `box_of`, of a render of a layer's object in another slot and size, and the IOU of the render's
     mask with its box, the most that a drawing of the object can be expected to reach."""
     scene = request.scene
     fields = (scene.foregrounds[layer - 1].object, scene.style, scene.light, slot, size, scene.side)

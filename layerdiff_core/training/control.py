@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .layerdiff import Batch, LayerDiff, plain_attention
@@ -23,14 +22,6 @@ def begin_from(control: nn.Module, unet: nn.Module) -> None:
         if isinstance(part, nn.Conv2d):
             for values in part.parameters():
                 nn.init.zeros_(values)
-
-
-def box_hints(boxes: Tensor, side: int) -> Tensor:
-    """Boxes [N, 4], left, top, right and bottom in 0..1 -> images [N, 3, side, side], white inside on black."""
-    middle = (torch.arange(side, device=boxes.device) + 0.5) / side
-    left, top, right, bottom = boxes[:, :, None].unbind(1)
-    across, down = (middle >= left) & (middle < right), (middle >= top) & (middle < bottom)
-    return (down[:, :, None] & across[:, None, :]).float()[:, None].expand(-1, 3, -1, -1)
 
 
 def control_loss(model: LayerDiff, control: nn.Module, x0: Tensor, coverage: Tensor, hints: Tensor, chosen: Tensor,

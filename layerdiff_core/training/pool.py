@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..whole import write_tensors
+from ..world.boxes import box_of
 from ..world.renderer import Items, Renderer
 from ..world.scenes import LIGHTS, SIZES, SLOTS
 from .vae import encode
@@ -98,16 +99,3 @@ class LatentPool:
         whole = torch.tensor([0.0, 0.0, 1.0, 1.0], device=place.device).expand(len(place), 1, 4)
         boxes = torch.cat([whole, self.tensors["boxes"][lit, index]], dim=1).flatten(0, 1)
         return latents.float(), torch.cat([cover, self.tensors["coverage"][lit, index]], dim=1).flatten(0, 1), boxes
-
-
-def box_of(coverage: Tensor) -> Tensor:
-    """[N, 1, H, W] in 0..1 -> the boxes [N, 4] around all pixels with a coverage of 0.5 or more: left, top, right, bottom."""
-    there = coverage[:, 0] >= 0.5
-    edges = []
-    for axis, side in ((1, there.shape[2]), (2, there.shape[1])):
-        line = there.any(axis)
-        first = line.float().argmax(-1)
-        last = side - line.flip(-1).float().argmax(-1)
-        edges.append((first / side, last / side))
-    (left, right), (top, bottom) = edges
-    return torch.stack([left, top, right, bottom], dim=-1)

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from layerdiff_core.training.control import begin_from, box_hints, spread
-from layerdiff_core.training.pool import box_of
+from layerdiff_core.training.control import begin_from, spread
 from layerdiff_core.training.steer import draw_chosen
+from layerdiff_core.world.boxes import box_hints, box_of
 
 
 def test_boxes_of_what_is_covered_and_back() -> None:

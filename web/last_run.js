@@ -17,6 +17,8 @@ export function followRuns(node, show, widget) {
     const before = node.onExecuted;
     node.onExecuted = (...values) => {
       before?.apply(node, values);
+      // What the server said before this run is out of date when this workflow is opened again.
+      asked.delete(app.rootGraph.id);
       tell(node, values[0]);
     };
   }
@@ -69,8 +71,8 @@ export function locator(node) {
 }
 
 /**
- * The latest outputs of a workflow's nodes by execution id ("5", or "12:5" in a subgraph). Requested only once: the page
- * receives later runs anyway, and it recreates its nodes on every undo.
+ * The latest outputs of a workflow's nodes by execution id ("5", or "12:5" in a subgraph). Requested once, and again after
+ * a run: the page recreates its nodes on every undo.
  */
 function lastOutputs(workflowId) {
   if (!asked.has(workflowId)) {

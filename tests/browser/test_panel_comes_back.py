@@ -103,24 +103,30 @@ def test_in_a_second_tab(panel: PanelPage, page_server: Server, errors: list[str
     other.close()
 
 
+def enter(panel: PanelPage, outer: int) -> None:
+    """Open a subgraph and wait until its panel is in view and has its layers."""
+    panel.page.evaluate(ENTER, outer)
+    for _ in range(120):
+        # The page moves the view once more when the subgraph has been drawn.
+        panel.page.wait_for_timeout(500)
+        panel.page.evaluate(SEE)
+        if panel.panel.locator(".stage canvas").is_visible():
+            return
+    pytest.fail("the panel in the subgraph has no layers")
+
+
 def test_in_a_subgraph(panel: PanelPage, errors: list[str]) -> None:
     page = panel.page
     shown = panel.shown()
     workflow = page.evaluate(SERIALIZED)
     outer = page.evaluate(NEST, DECODE)
     panel.press_run()
-    page.evaluate(ENTER, outer)
-    page.wait_for_timeout(500)
-    page.evaluate(SEE)
-    panel.panel.locator(".stage canvas").wait_for()
+    enter(panel, outer)
     assert np.array_equal(panel.shown(), shown)
     nested = page.evaluate("() => JSON.parse(JSON.stringify(app.rootGraph.serialize()))")
     reload(panel, errors)
     page.evaluate("workflow => app.loadGraphData(workflow)", nested)
-    page.evaluate(ENTER, outer)
-    page.wait_for_timeout(500)
-    page.evaluate(SEE)
-    panel.panel.locator(".stage canvas").wait_for()
+    enter(panel, outer)
     assert np.array_equal(panel.shown(), shown)
     page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
     panel.load(workflow)

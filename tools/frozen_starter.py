@@ -2,14 +2,15 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from tools import setup
-from tools.arguments import a_count, a_device, a_file, a_number
-from tools.training_world import World
+from tools.arguments import a_count, a_device, a_file, a_number, check_stages
+from tools.training_world import World, prepare_torch
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
@@ -17,6 +18,7 @@ from layerdiff_pack.layerdiff_core import checkpoint
 from layerdiff_pack.layerdiff_core.enhancer import PromptEnhancer
 from layerdiff_pack.layerdiff_core.training.layerdiff import LayerDiff
 from layerdiff_pack.layerdiff_core.training.pool import LatentPool
+from layerdiff_pack.layerdiff_core.training.run import leave_on_signals
 from layerdiff_pack.layerdiff_core.training.start import GATE, start_from
 from layerdiff_pack.nodes.host import networks
 
@@ -24,6 +26,8 @@ STARTER = setup.ROOT / "models" / "layerdiff_starter.safetensors"
 POOL_SEED = 105
 SHARES = {2: 0.5, 3: 0.3, 4: 0.2}
 """How often a scene has each number of layers."""
+
+Stage = Callable[[World, argparse.Namespace], None]
 
 
 class Frozen:
@@ -73,6 +77,24 @@ def add_arguments(parser: argparse.ArgumentParser, what: str, styles: int, folde
     parser.add_argument("--rate", type=a_number(0, above=True), default=1e-3, help="maximum learning rate")
     parser.add_argument("--threads", type=a_count(0), default=0, help="number of CPU threads; 0: one per core")
     parser.add_argument("--canvas", type=a_count(64), default=128, help="side of the images that the starter was trained at")
-    parser.add_argument("--objects", type=a_count(), default=64, help="number of objects, the most iconic first")
+    parser.add_argument("--objects", type=a_count(), default=48, help="number of objects, the most iconic first; the starter "
+                        "knows 48")
     parser.add_argument("--variants", type=a_count(), default=2, help="drawings per object, slot, size and light")
     parser.add_argument("--place-variants", type=a_count(), default=4, help="images per place and light")
+
+
+def run(description: str | None, name: str, styles: int, folder: Path, train: Stage, export: Stage) -> None:
+    """Run the stage `name`, which trains, or the stage `export`, as the command's arguments say. Other parameters: as in
+    `add_arguments`."""
+    parser = argparse.ArgumentParser(description=description)
+    stages = {name: train, "export": export}
+    parser.add_argument("stage", choices=stages)
+    add_arguments(parser, name, styles, folder)
+    options = parser.parse_args()
+    needed = {f"{name}.safetensors": name} if options.stage == "export" else {}
+    check_stages(parser, f"train-{name}", options.stage, needed, Path(options.out))
+    leave_on_signals()
+    prepare_torch()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    stages[options.stage](World(options, options.canvas), options)

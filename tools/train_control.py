@@ -8,14 +8,13 @@ from typing import Any
 import torch
 
 from tools import frozen_starter, setup
-from tools.arguments import check_stages
-from tools.training_world import World, average_of, prepare_torch
+from tools.training_world import World, average_of
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
 from comfy.cldm.cldm import ControlNet
 from layerdiff_pack.layerdiff_core.training import control, diffusion
-from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
+from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.steer import draw_chosen
 from layerdiff_pack.layerdiff_core.whole import write_tensors
 from layerdiff_pack.layerdiff_core.world.boxes import box_hints
@@ -77,23 +76,5 @@ def export(world: World, options: argparse.Namespace) -> None:
         "a white box on black where the layer's object is to be"), "starter": Path(options.starter).name})
 
 
-STAGES = {"control": train, "export": export}
-NEEDED = {"export": {"control.safetensors": "control"}}
-"""For each stage, the files it needs and the stages that write them."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
-    frozen_starter.add_arguments(parser, "control", 1, setup.ROOT / "extras" / "controlnet")
-    options = parser.parse_args()
-    check_stages(parser, "train-control", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
-    leave_on_signals()
-    prepare_torch()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    STAGES[options.stage](World(options, options.canvas), options)
-
-
 if __name__ == "__main__":
-    main()
+    frozen_starter.run(__doc__, "control", 1, setup.ROOT / "extras" / "controlnet", train, export)

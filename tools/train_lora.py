@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 
 from tools import frozen_starter, setup
-from tools.arguments import check_stages
-from tools.training_world import World, average_of, prepare_torch
+from tools.training_world import World, average_of
 
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core.training import diffusion
 from layerdiff_pack.layerdiff_core.training.lora import Lora, lora_file, lora_loss
-from layerdiff_pack.layerdiff_core.training.run import Run, leave_on_signals
+from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.steer import draw_chosen
 from layerdiff_pack.layerdiff_core.whole import write_tensors
 
@@ -56,23 +55,5 @@ def export(world: World, options: argparse.Namespace) -> None:
                                                          "starter": Path(options.starter).name})
 
 
-STAGES = {"lora": train, "export": export}
-NEEDED = {"export": {"lora.safetensors": "lora"}}
-"""For each stage, the files it needs and the stages that write them."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
-    frozen_starter.add_arguments(parser, "lora", 2, setup.ROOT / "extras" / "loras")
-    options = parser.parse_args()
-    check_stages(parser, "train-lora", options.stage, NEEDED.get(options.stage, {}), Path(options.out))
-    leave_on_signals()
-    prepare_torch()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    STAGES[options.stage](World(options, options.canvas), options)
-
-
 if __name__ == "__main__":
-    main()
+    frozen_starter.run(__doc__, "lora", 2, setup.ROOT / "extras" / "loras", train, export)

@@ -74,6 +74,8 @@ def import_scenes(items: Iterable[Item], folder: Path, step: Callable[[Report], 
     finally:
         write()
         if report.rejected:
-            write_text(folder / REJECTED, json.dumps({what[:SHOWN]: reason for what, reason in report.rejected.items()},
-                                                     ensure_ascii=False, indent=1))
+            reasons = {what[:SHOWN]: reason for what, reason in report.rejected.items()}
+            rejected = json.dumps(reasons, ensure_ascii=False, indent=1)
+            # The file names of some systems are not UTF-8.
+            write_text(folder / REJECTED, rejected.encode("utf-8", "replace").decode())
     return report

@@ -71,7 +71,8 @@ def pack(sample: Sample) -> dict[str, bytes]:
     facts = {"format": FORMAT, "version": VERSION, "prompt": sample.prompt, "canvas": list(sample.document.canvas),
              "background_complete": sample.complete, "source": sample.source, "licence": sample.licence,
              "scores": dict(sample.scores), "layers": listed}
-    return {FACTS: json.dumps(facts, ensure_ascii=False, indent=1).encode(), **members}
+    # A text that was cut in the middle of a character ends in half of one, which UTF-8 cannot hold.
+    return {FACTS: json.dumps(facts, ensure_ascii=False, indent=1).encode("utf-8", "replace"), **members}
 
 
 def read_facts(data: bytes, what: str) -> dict[str, Any]:

@@ -264,3 +264,9 @@ def _cut(folder: Path, data: bytes) -> Dataset:
         file.unlink()
     (folder / "cut.tar").write_bytes(data)
     return Dataset(folder)
+
+
+def test_half_a_character_at_the_end_of_a_cut_text(tmp_path: Path) -> None:
+    sample = replace(scene(1), prompt="cut \ud83d")
+    append(tmp_path, sample)
+    assert Dataset(tmp_path).load(0).prompt == "cut ?"

@@ -16,6 +16,7 @@ from layerdiff_core.datasets.importing import REJECTED, SHARD_SAMPLES, Item, Rep
 from layerdiff_core.datasets.layered_files import layered_files
 from layerdiff_core.datasets.mlcid import Pictures, mlcid, read_row
 from layerdiff_core.datasets.run_lengths import read_mask
+from layerdiff_core.datasets.sample import Sample
 from layerdiff_core.datasets.tables import MAPS, FieldMap, tables
 from layerdiff_core.datasets.tables import read_row as read_table_row
 from layerdiff_core.files.ora import write_ora
@@ -324,3 +325,12 @@ def test_no_parquet_file(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(FileError, match="no parquet file"):
         list(mlcid(tmp_path, Pictures(tmp_path)))
+
+
+def test_a_name_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
+    def unreadable() -> Sample:
+        raise ValueError("no scene")
+
+    report = import_scenes([Item("a", "caf\udce9.psd", unreadable)], tmp_path)
+    assert list(report.rejected.values()) == ["no scene"]
+    assert json.loads((tmp_path / REJECTED).read_text("utf-8")) == {"caf?.psd": "no scene"}

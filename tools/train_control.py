@@ -14,6 +14,7 @@ from tools.training_world import World, average_of
 # ComfyUI and the pack can be imported once training_world has been
 from comfy.cldm.cldm import ControlNet
 from layerdiff_pack.layerdiff_core.training import control, diffusion
+from layerdiff_pack.layerdiff_core.training.loops.plan import Steps
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.steer import draw_chosen
 from layerdiff_pack.layerdiff_core.whole import write_tensors
@@ -21,7 +22,6 @@ from layerdiff_pack.layerdiff_core.world.boxes import box_hints
 from layerdiff_pack.nodes.host import networks
 
 FILE = "layerdiff_box_control.safetensors"
-TELL_EVERY = 50
 PIXELS_PER_LATENT = 8
 """The size of a hint relative to the latent, as ComfyUI expects it for SD 1.5 ControlNets."""
 
@@ -51,7 +51,7 @@ def train(world: World, options: argparse.Namespace) -> None:
     pool = frozen_starter.latent_pool(world, options, frozen, world.folder / "control_pool.safetensors")
     alphas = diffusion.sd_alphas_cumprod(world.device)
     empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
-    total = torch.zeros((), device=world.device)
+    steps = Steps(world, run)
     for batch in world.scenes(options.batch, run.step, frozen_starter.SHARES):
         if run.done:
             break
@@ -61,11 +61,7 @@ def train(world: World, options: argparse.Namespace) -> None:
         with world.autocast():
             loss = control.control_loss(frozen.model, network, x0, coverage, hints, chosen, batch, empty, alphas,
                                         frozen.facts["prediction"])
-        run.update(loss)
-        total += loss.detach()
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=total.item() / TELL_EVERY)
-            total.zero_()
+        steps.take(loss)
     run.save()
 
 

@@ -11,6 +11,7 @@ from tools.training_world import World, average_of
 # isort: split
 # ComfyUI and the pack can be imported once training_world has been
 from layerdiff_pack.layerdiff_core.training import diffusion
+from layerdiff_pack.layerdiff_core.training.loops.plan import Steps
 from layerdiff_pack.layerdiff_core.training.lora import Lora, lora_file, lora_loss
 from layerdiff_pack.layerdiff_core.training.run import Run
 from layerdiff_pack.layerdiff_core.training.steer import draw_chosen
@@ -20,7 +21,6 @@ FILE = "layerdiff_flat_lora.safetensors"
 RANK = 8
 STYLE_FIELD = 1
 """The index of the style among a foreground's fields in a batch."""
-TELL_EVERY = 50
 
 
 def train(world: World, options: argparse.Namespace) -> None:
@@ -31,7 +31,7 @@ def train(world: World, options: argparse.Namespace) -> None:
     pool = frozen_starter.latent_pool(world, options, frozen, world.folder / "lora_pool.safetensors")
     alphas = diffusion.sd_alphas_cumprod(world.device)
     empty = torch.from_numpy(world.vocabulary.rows("")).to(world.device)
-    total = torch.zeros((), device=world.device)
+    steps = Steps(world, run)
     for batch in world.scenes(options.batch, run.step, frozen_starter.SHARES, styles=1):
         if run.done:
             break
@@ -40,11 +40,7 @@ def train(world: World, options: argparse.Namespace) -> None:
         x0, coverage = pool.scenes(batch.place, batch.side, batch.foregrounds)
         with world.autocast():
             loss = lora_loss(frozen.model, lora, x0, coverage, chosen, batch, empty, alphas, frozen.facts["prediction"])
-        run.update(loss)
-        total += loss.detach()
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=total.item() / TELL_EVERY)
-            total.zero_()
+        steps.take(loss)
     run.save()
 
 

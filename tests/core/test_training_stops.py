@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from layerdiff_core.training.loops.plan import Steps
 from layerdiff_core.training.run import Run
 
 TRAINING = """
@@ -87,3 +89,15 @@ def test_a_state_written_while_the_average_is_in_the_model_has_the_trained_weigh
     with run.averaged():
         run.save()
     assert torch.equal(Run(torch.nn.Linear(4, 4), run.path, 1e9, 0.1).model.weight, trained)
+
+
+def test_the_mean_loss_after_a_resumption_is_that_of_the_steps_taken(tmp_path: Path) -> None:
+    setting = SimpleNamespace(device=torch.device("cpu"))
+    model = torch.nn.Linear(1, 1, bias=False)
+    for first in (20, 40):
+        run = Run(model, tmp_path / "run.safetensors", 1e9, 1e-9)
+        steps = Steps(setting, run)
+        for _ in range(first):
+            steps.take(model.weight.square().sum() * 0 + 3)
+        run.save()
+    assert [(entry["step"], entry["loss"]) for entry in run.log] == [(50, 3.0)]

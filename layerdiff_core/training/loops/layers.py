@@ -12,7 +12,7 @@ from ..pool import LatentPool
 from ..run import Run
 from ..setting import Setting
 from ..sheets import scene_sheet
-from .plan import TELL_EVERY, Plan
+from .plan import Plan, Steps
 
 
 def fit_layers(setting: Setting, plan: Plan, run: Run, parts: LayerDiff, decoder: Any, pool: LatentPool,
@@ -24,7 +24,7 @@ def fit_layers(setting: Setting, plan: Plan, run: Run, parts: LayerDiff, decoder
     """
     alphas = diffusion.sd_alphas_cumprod(setting.device)
     empty = torch.from_numpy(setting.vocabulary.rows("")).to(setting.device)
-    total, sheet_at = torch.zeros((), device=setting.device), time.monotonic()
+    steps, sheet_at = Steps(setting, run), time.monotonic()
 
     def draw() -> None:
         with run.averaged(), setting.autocast():
@@ -37,11 +37,7 @@ def fit_layers(setting: Setting, plan: Plan, run: Run, parts: LayerDiff, decoder
         x0, coverage = pool.scenes(batch.place, batch.side, batch.foregrounds)
         with setting.autocast():
             loss = layerdiff_loss(parts, x0, coverage, batch, empty, alphas, starter.ARCHITECTURE["prediction"], pure_noise)
-        run.update(loss)
-        total += loss.detach()
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=total.item() / TELL_EVERY)
-            total.zero_()
+        steps.take(loss)
         if time.monotonic() - sheet_at > plan.sheet_seconds:
             draw()
             sheet_at = time.monotonic()

@@ -17,7 +17,7 @@ from ..run import Run
 from ..setting import Setting
 from ..sheets import save_rows
 from .composition import scenes, write_average
-from .plan import TELL_EVERY, Plan
+from .plan import Plan, Steps
 
 UNET_SEED, FILL_SEED = 202, 204
 UNET_FILE = "unet_average.safetensors"
@@ -43,7 +43,7 @@ def fit_unet(setting: Setting, plan: Plan, run: Run, model: text2layer.Text2Laye
     print(f"{pool.filled} scenes in {time.monotonic() - started:.0f} s", flush=True)
     batches = scenes(setting, foregrounds, refresh, run.step + seed)
     alphas = diffusion.sd_alphas_cumprod(setting.device)
-    sheet_at, total = time.monotonic(), torch.zeros((), device=setting.device)
+    steps, sheet_at = Steps(setting, run), time.monotonic()
 
     def write() -> None:
         with run.averaged(), setting.autocast():
@@ -56,11 +56,7 @@ def fit_unet(setting: Setting, plan: Plan, run: Run, model: text2layer.Text2Laye
             z, rows, weights = pool.sample(plan.batch)
             loss = text2layer.text2layer_loss(model, (z - mean) / std, rows, weights, empty, alphas,
                                               facts["architecture"]["prediction"])
-        run.update(loss)
-        total += loss.detach()
-        if run.step % TELL_EVERY == 0:
-            run.tell(loss=total.item() / TELL_EVERY)
-            total.zero_()
+        steps.take(loss)
         if time.monotonic() - sheet_at > plan.sheet_seconds:
             write()
             sheet_at = time.monotonic()

@@ -93,13 +93,15 @@ class SharedAttention(nn.Module):
             for _ in range(frames)
         ) if control else None
 
-    def guided(self, x: Tensor, signal: Tensor | None) -> Tensor:
-        """Adds the given layer's signal. x: [scenes * frames, tokens, dim]. signal: [1, 256, h, w] with h * w tokens; None for a
-        file without control."""
-        if self.control_convs is None or signal is None:
-            return x
-        added = torch.cat([convolutions(signal) for convolutions in self.control_convs])
-        return (x.unflatten(0, (-1, self.frames)) + added.flatten(2).transpose(1, 2)).flatten(0, 1)
+    def features(self, signal: Tensor) -> Tensor:
+        """What the given layer's signal [1, 256, h, w] adds to each frame of a scene: [frames, h * w, dim]."""
+        assert self.control_convs is not None
+        return torch.cat([convolutions(signal) for convolutions in self.control_convs]).flatten(2).transpose(1, 2)
+
+    def guided(self, x: Tensor, features: Tensor | None) -> Tensor:
+        """Adds the given layer's features [frames, tokens, dim], None for a file without control, to x [scenes * frames, tokens,
+        dim]."""
+        return x if features is None else (x.unflatten(0, (-1, self.frames)) + features).flatten(0, 1)
 
     def change(self, name: str, x: Tensor) -> Tensor:
         """What the frames' own weights add to a projection ("q", "k", "v" or "out") of x: [scenes * frames, tokens, inputs] ->
@@ -168,6 +170,12 @@ class FrameNetwork(nn.Module):
         """The signals of a given layer's image [1, 3, H, W], 0..1, for each level."""
         assert self.kwargs_encoder is not None
         return self.kwargs_encoder(image)
+
+    def features(self, image: Tensor) -> dict[SharedAttention, Tensor]:
+        """What a given layer's image [1, 3, H, W], 0..1, adds in each unit: [frames, tokens, dim]."""
+        signals = self.signals(image)
+        units = [(self.unit(block, cross), level) for block, level in BLOCKS.items() for cross in (False, True)]
+        return {unit: unit.features(signals[level]) for unit, level in units}
 
 
 def in_our_order(kind: Kind, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ attention module can hand on what the next one needs."""
 
 
 class EnterUnit:
-    """Patch before the projections of an attention module: adds the given layer's signal to the input."""
+    """Patch before the projections of an attention module: adds the given layer's features to the input."""
 
     def __init__(self, added: Any, units: dict[tuple[str, int], SharedAttention]):
         self.added, self.units = added, units
@@ -163,8 +163,8 @@ class EnterUnit:
         if x.shape[1] != height * width:
             raise ValueError("A node before Apply LayerDiffuse changes the number of tokens of the MODEL's attention, such as "
                              "Token Merging or HyperTile. LayerDiffuse needs all of them. Remove that node.")
-        signals, block = options[KEY], options["block"]
-        y = self.units[block].guided(x, signals[BLOCKS[block]] if signals else None)
+        unit, features = self.units[options["block"]], options[KEY]
+        y = unit.guided(x, features[unit] if features else None)
         context, value = (y if source is x else source for source in (context, value))
         options["inside"] = {"x": x, "y": y, "sources": {"q": y, "k": context, "v": value}}
         return y, context, value
@@ -208,11 +208,11 @@ class LeaveUnit:
 
 
 class SharedFrames:
-    """Wrapper around the UNet: checks what reaches it, and computes the signals of the given layer, once per sampling."""
+    """Wrapper around the UNet: checks what reaches it, and computes what the given layer adds to it, once per sampling."""
 
     def __init__(self, added: Any, kind: Kind, image: Tensor | None):
         self.added, self.kind, self.image = added, kind, image
-        self.kept: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        self.kept: dict[tuple[torch.device, torch.dtype], dict[SharedAttention, Tensor]] = {}
 
     def __call__(self, executor: Any, x: Tensor, timesteps: Any, context: Any, y: Any, control: Any,
                  transformer_options: dict[str, Any], **kwargs: Any) -> Tensor:
@@ -222,19 +222,19 @@ class SharedFrames:
                              "frames. Something between the MODEL and the sampler splits the batch, but the frames of a scene "
                              "must be sampled together. Remove it, or sample fewer scenes at once.")
         check_patches(transformer_options)
-        return executor(x, timesteps, context, y, control, {**transformer_options, KEY: self.signals(x)}, **kwargs)
+        return executor(x, timesteps, context, y, control, {**transformer_options, KEY: self.features(x)}, **kwargs)
 
-    def signals(self, x: Tensor) -> list[Tensor] | None:
-        """The given layer's signals on the device and in the dtype of x; None if no layer is given."""
+    def features(self, x: Tensor) -> dict[SharedAttention, Tensor] | None:
+        """What the given layer adds in each unit, on the device and in the dtype of x; None if no layer is given."""
         if self.image is None:
             return None
         place = (x.device, x.dtype)
         if place not in self.kept:
-            self.kept[place] = self.added.model.signals(self.image.to(x))
+            self.kept[place] = self.added.model.features(self.image.to(x))
         return self.kept[place]
 
     def release(self, patcher: Any) -> None:
-        """Called by ComfyUI after a sampling, also after an interrupt: frees the signals' memory."""
+        """Called by ComfyUI after a sampling, also after an interrupt: frees the features' memory."""
         self.kept.clear()
 
 

@@ -53,7 +53,7 @@ def test_a_unit_is_what_the_description_says(name: str, block: tuple[str, int], 
     base = {part: torch.randn(dim, CONTEXT if cross and part in "kv" else dim) * dim**-0.5 for part in ("q", "k", "v", "out")}
     base["bias"] = torch.randn(dim)
 
-    y = unit.guided(x, signal)
+    y = unit.guided(x, None if signal is None else unit.features(signal))
     source = y if text is None else text
     q, k, v = (part @ base[name].T + unit.change(name, part) for name, part in (("q", y), ("k", source), ("v", source)))
     o = torch.stack([plain_attention(*parts) for parts in zip(q, k, v)])
@@ -90,7 +90,7 @@ def test_half_precision(name: str, half: torch.dtype) -> None:
 
     def joined(kind: torch.dtype) -> Tensor:
         unit = copy.deepcopy(network.unit(("middle", 0), False)).to(kind)
-        y = unit.guided(x.to(kind), None if signal is None else signal.to(kind))
+        y = unit.guided(x.to(kind), None if signal is None else unit.features(signal.to(kind)))
         return unit.joined(y + unit.change("q", y), HEADS).float()
 
     wanted = joined(torch.float32)

@@ -314,17 +314,20 @@ def test_prompts_without_an_enhancer(pack: ModuleType, files: Any, base: Any, va
 
 
 @torch.inference_mode()
-def test_the_given_layers_signals_are_computed_once_per_sampling(pack: ModuleType, files: Any, base: Any, vae: Any,
+def test_what_the_given_layer_adds_is_computed_once_per_sampling(pack: ModuleType, files: Any, base: Any, vae: Any,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = apply(pack, base, vae, "fg2bg")
     (wrapper,) = model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "layerdiffuse")
     network, calls = wrapper.added.model, []
-    own = network.signals
-    monkeypatch.setattr(network, "signals", lambda shown: calls.append(1) or own(shown))
+    units = [part for part in network.modules() if isinstance(part, pack.layerdiff_core.layerdiffuse.SharedAttention)]
+    parts = (network.kwargs_encoder, *(convolutions for unit in units for convolutions in unit.control_convs))
+    hooks = [part.register_forward_pre_hook(lambda part, _: calls.append(part)) for part in parts]
     start, positive = noise(2), stacked(pack, prompts(2))
-    first = draw(model, start, positive)
-    assert len(calls) == 1 and not wrapper.kept
-    assert torch.equal(draw(model, start, positive), first) and len(calls) == 2
+    first, once = draw(model, start, positive), 1 + 2 * len(units)
+    assert len(calls) == len(set(calls)) == once and not wrapper.kept
+    assert torch.equal(draw(model, start, positive), first) and len(calls) == 2 * once
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.mark.parametrize(("scenes", "columns", "rows"), [(1, 3, 1), (2, 6, 1), (3, 6, 2)])
